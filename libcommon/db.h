@@ -1,0 +1,105 @@
+/* db.h - PostgreSQL on the loop: a write and a read pool, pipelined, prepared, never blocking.
+ *
+ * A single statement is its own transaction (one Sync), so that an error touches nobody else;
+ * what must succeed together is a db_tx.  Statements are prepared on first use per connection,
+ * keyed by the address of the SQL literal.  A statement has a deadline on the server
+ * (statement_timeout) and here; past it the connection is closed, since libpq 15 cannot cancel
+ * without blocking.  Queued statements move to another connection; those already sent when a
+ * connection breaks fail with kind ERR_UNKNOWN.
+ *
+ * service_ready(s, "postgres-write" / "postgres-read", ..) follows the pools. */
+#ifndef DB_H
+#define DB_H
+
+#include "str.h"
+
+enum db_to { DB_READ, DB_WRITE };       /* DB_READ: a standby if it is fresh enough, else primary */
+
+enum db_type { DBP_NULL, DBP_INT, DBP_STR, DBP_BOOL, DBP_TIME, DBP_BYTES, DBP_ARRAY };
+struct db_param {
+	enum db_type type;
+	union {
+		int64_t i;                      /* DBP_INT; DBP_TIME: unix ms -> timestamptz */
+		struct str s;                   /* DBP_STR: UTF-8 without NUL; DBP_BYTES: bytea */
+		bool b;
+		const struct db_param *array;   /* DBP_ARRAY: n elements, none of them an array */
+	};
+	size_t n;
+};
+#define DB_NULL     ((struct db_param){ .type = DBP_NULL })
+#define DB_INT(v)   ((struct db_param){ .type = DBP_INT,  .i = (v) })
+#define DB_STR(v)   ((struct db_param){ .type = DBP_STR,  .s = (v) })
+#define DB_BOOL(v)  ((struct db_param){ .type = DBP_BOOL, .b = (v) })
+#define DB_TIME(ms) ((struct db_param){ .type = DBP_TIME, .i = (ms) })
+#define DB_BYTES(v) ((struct db_param){ .type = DBP_BYTES, .s = (v) })
+#define DB_ARRAY(p, count) ((struct db_param){ .type = DBP_ARRAY, .array = (p), .n = (count) })
+
+struct db_conf {
+	struct str write_url, read_url; /* read_url empty: reads go to write_url */
+	int write_conns, read_conns;    /* 0: 4 each */
+	int timeout_ms;                 /* default of a statement; 0: 5000 */
+	int max_queued;                 /* statements waiting per pool; 0: 4096 */
+};
+
+struct db_opts {
+	enum db_to to;
+	uint64_t   after_lsn;           /* DB_READ: the standby must have replayed this; 0: any state */
+	int        timeout_ms;          /* 0: the pool's */
+};
+struct db_result;                       /* valid only during the callback */
+
+/* err is NULL on success.  Exactly once, never from inside the call that queued it. */
+typedef void db_done(void *arg, const struct db_result *res, const struct err *err);
+
+/* Connects in the background, reconnects for ever with jittered backoff. */
+struct db *db_open(struct service *s, const struct db_conf *conf) RETURNS_NONNULL;
+/* Whatever is queued or sent completes with an error first (callbacks run inside this call). */
+void db_close(struct db *db);           /* NULL is fine */
+
+/* Parameters are copied.  -EAGAIN: the queue is full, stop consuming.  -EINVAL: a text is not
+ * UTF-8 or holds NUL.  "" sql takes literals only, so no text from outside can become SQL;
+ * DB_NULL in front allows an empty list. */
+#define DB_PARAMS(...) (struct db_param[]){ DB_NULL, __VA_ARGS__ } + 1, \
+	sizeof((struct db_param[]){ DB_NULL, __VA_ARGS__ }) / sizeof(struct db_param) - 1
+#define db_query(db, opts, done, arg, sql, ...) \
+	db_send(db, opts, done, arg, "" sql, DB_PARAMS(__VA_ARGS__))
+int db_send(struct db *db, struct db_opts opts, db_done *done, void *arg,
+            const char *sql, const struct db_param *params, size_t n) MUST_CHECK;
+
+/* Statements that commit or fail together, in order, on one write connection, which the tx holds
+ * until its end.  Statements queued in one loop turn travel together: begin, n statements and
+ * commit queued at once cost one round trip.  db_tx_query() may also be called from the callback
+ * of an earlier one.  After a statement failed the later ones fail with -ECANCELED and commit
+ * reports the first error.  Exactly one of commit, abort ends the tx. */
+struct db_tx;
+struct db_tx *db_tx_begin(struct db *db, int timeout_ms) MUST_CHECK;   /* NULL: full; 0: pool's */
+#define db_tx_query(tx, done, arg, sql, ...) \
+	db_tx_send(tx, done, arg, "" sql, DB_PARAMS(__VA_ARGS__))
+/* done may be NULL: only commit's verdict matters. */
+int  db_tx_send(struct db_tx *tx, db_done *done, void *arg, const char *sql,
+                const struct db_param *params, size_t n) MUST_CHECK;
+/* Success: the transaction is durable and db_lsn(res) is a position at or after its commit
+ * record.  Failure: nothing of it happened, except kind ERR_UNKNOWN (connection lost after the
+ * commit was sent): repeat only what is idempotent. */
+void db_tx_commit(struct db_tx *tx, db_done *done, void *arg);
+void db_tx_abort(struct db_tx *tx);     /* pending statement callbacks get -ECANCELED */
+
+int        db_rows(const struct db_result *res);        /* of a SELECT or RETURNING; else affected */
+bool       db_null(const struct db_result *res, int row, int col);
+int64_t    db_int(const struct db_result *res, int row, int col);      /* NULL reads as 0 */
+bool       db_bool(const struct db_result *res, int row, int col);     /* NULL reads as false */
+struct str db_str(const struct db_result *res, int row, int col);      /* NULL reads as STR_NONE */
+int64_t    db_time(const struct db_result *res, int row, int col);     /* unix ms; NULL reads as 0 */
+uint64_t   db_lsn(const struct db_result *res);         /* of db_tx_commit(); 0 otherwise */
+
+/* LISTEN on a connection of its own.  fn(arg, payload) per notification; fn(arg, STR_NONE) each
+ * time the connection is (re)established: what was sent meanwhile is lost, drop what was cached. */
+void db_listen(struct db *db, const char *channel, void (*fn)(void *arg, struct str payload), void *arg);
+
+/* "16/B374D848" <-> uint64_t, as in the waddle-lsn header.  0 on anything malformed. */
+uint64_t db_lsn_parse(struct str text);
+void     db_lsn_text(uint64_t lsn, char out[24]);
+
+extern struct metric *const db_metrics[];       /* for a service's table; ends with NULL */
+
+#endif
