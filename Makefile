@@ -13,7 +13,8 @@ PKGS    := libpq libevent libevent_openssl json-c rdkafka libcurl openssl libica
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
            -Wwrite-strings -Wcast-qual -Wformat=2 -Wvla -Wswitch-enum -Wundef \
            $(if $(findstring clang,$(CC)),,-Wduplicated-cond -Wlogical-op)
-HARD    := -fstack-protector-strong -fstack-clash-protection -fcf-protection -ftrivial-auto-var-init=zero -fPIE
+HARD    := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE \
+           $(if $(findstring clang,$(CC)),,-ftrivial-auto-var-init=zero)
 CFLAGS  ?= -g $(if $(SANITIZE),-O1 -fsanitize=$(SANITIZE) -fno-sanitize-recover=all,$(if $(COVERAGE),-O0 --coverage,-O2 -D_FORTIFY_SOURCE=3))
 ALL_C   := -std=gnu17 -D_GNU_SOURCE -iquote libcommon -iquote tests/harness $(WARN) $(WERROR) $(HARD) \
            -fno-omit-frame-pointer $(shell pkg-config --cflags $(PKGS)) -MMD -MP $(CFLAGS)

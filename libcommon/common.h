@@ -1,8 +1,8 @@
 /* common.h - attributes, assertions and forward declarations; the first include of every file.
  *
- * Nothing in it allocates, logs or does I/O.  In the tree it also includes banned.h, which turns
- * strcpy, strcat, strncpy, sprintf, strtok, atoi, gmtime, localtime and getenv (outside config.c)
- * into compile errors.
+ * Nothing in it allocates, logs or does I/O.  It also includes banned.h, which turns strcpy, strcat,
+ * strncpy, sprintf, strtok, atoi, gmtime, localtime, getenv (outside config.c) and others into
+ * compile errors.
  *
  * Units are in the name everywhere: _ms, _us (int64_t), _bytes (size_t); a point in time is
  * _at_ms, milliseconds since 1970-01-01 UTC; a point on the monotonic clock is _mono_ms.
@@ -39,14 +39,19 @@ NORETURN void assert_failed(const char *what, const char *file, int line, const 
 
 /* Every long-lived struct starts with `unsigned magic`.  MAKE_A at birth, IS_A wherever a void *
  * comes back from a library, NOT_A_MORE just before free(): a stale pointer dies at once. */
+static inline bool is_null_(const void *p) { return p == NULL; }  /* also where p is NONNULL */
 #define MAKE_A(p, m)     ((p)->magic = (m))
-#define IS_A(p, m)       ASSERT((p) != NULL && (p)->magic == (m))
+#define IS_A(p, m)       ASSERT(!is_null_(p) && (p)->magic == (m))
 #define NOT_A_MORE(p, m) do { IS_A(p, m); (p)->magic = 0xdeadu; } while (0)
 
 /* The process ends with status 111 when memory is out; never NULL.  Freed with free(). */
 void *xnew_(size_t n, size_t size) RETURNS_NONNULL;
 #define XNEW(type)       ((type *)xnew_(1, sizeof(type)))
 #define XNEW_N(type, n)  ((type *)xnew_((n), sizeof(type)))
+
+/* realloc() that never returns NULL, not zeroed: for what grows (arena blocks, buffers, tables).
+ * p may be NULL. */
+void *xgrow(void *p, size_t n, size_t size) RETURNS_NONNULL;
 
 struct arena;                   /* arena.h   memory of one request */
 struct err;                     /* err.h     why it failed */
