@@ -1,0 +1,92 @@
+/* mockbroker - librdkafka's mock cluster as a process: the broker of a demonstration.
+ *
+ *      mockbroker FILE [TOPIC=PARTITIONS ...]
+ *
+ * Writes "host:port" to FILE once it listens and the topics exist; ends on SIGTERM.
+ *
+ * It speaks enough of the protocol for our producers and consumer groups, but cannot create topics
+ * on request (so they are named here), keeps messages in memory (5 MiB a partition) and forgets
+ * them at its end.  Not for tests of what a broker promises: those use Apache Kafka. */
+#include "common.h"
+
+#include <librdkafka/rdkafka.h>
+#include <librdkafka/rdkafka_mock.h>
+#include <signal.h>
+#include <unistd.h>
+
+static int write_file(const char *path, const char *text)
+{
+	char tmp[PATH_MAX];
+	FILE *f;
+	int n = snprintf(tmp, sizeof(tmp), "%s.new", path);
+
+	if (n < 0 || (size_t)n >= sizeof(tmp))
+		return -ENAMETOOLONG;
+	f = fopen(tmp, "we");
+	if (f == NULL)
+		return -errno;
+	n = fprintf(f, "%s\n", text) < 0 ? -EIO : 0;
+	if (fclose(f) != 0 && n == 0)
+		n = -EIO;
+	if (n == 0 && rename(tmp, path) != 0)
+		n = -errno;
+	return n;
+}
+
+static int create_topics(rd_kafka_mock_cluster_t *cluster, char *const *specs)
+{
+	for (; *specs != NULL; specs++) {
+		char *eq = strchr(*specs, '=');
+		long partitions = eq == NULL ? 0 : strtol(eq + 1, NULL, 10);
+		rd_kafka_resp_err_t e;
+
+		if (partitions < 1 || partitions > 1024) {
+			fprintf(stderr, "mockbroker: %s is not TOPIC=PARTITIONS\n", *specs);
+			return -EINVAL;
+		}
+		*eq = '\0';
+		e = rd_kafka_mock_topic_create(cluster, *specs, (int)partitions, 1);
+		if (e != RD_KAFKA_RESP_ERR_NO_ERROR) {
+			fprintf(stderr, "mockbroker: topic %s: %s\n", *specs, rd_kafka_err2str(e));
+			return -EIO;
+		}
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	char problem[512] = "";
+	rd_kafka_mock_cluster_t *cluster;
+	rd_kafka_t *rk;
+	sigset_t end;
+	int sig, r;
+
+	if (argc < 2) {
+		fprintf(stderr, "usage: mockbroker FILE [TOPIC=PARTITIONS ...]\n");
+		return 100;
+	}
+	/* Before librdkafka's threads begin, which inherit the mask. */
+	sigemptyset(&end);
+	sigaddset(&end, SIGTERM);
+	sigaddset(&end, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &end, NULL);
+
+	rk = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), problem, sizeof(problem));
+	cluster = rk == NULL ? NULL : rd_kafka_mock_cluster_new(rk, 1);
+	if (cluster == NULL) {
+		fprintf(stderr, "mockbroker: no mock cluster: %s\n", problem);
+		return 111;
+	}
+	r = create_topics(cluster, argv + 2);
+	if (r == 0) {
+		r = write_file(argv[1], rd_kafka_mock_cluster_bootstraps(cluster));
+		if (r != 0)
+			fprintf(stderr, "mockbroker: cannot write %s: %s\n", argv[1], strerror(-r));
+	}
+	if (r == 0)
+		sigwait(&end, &sig);
+	rd_kafka_mock_cluster_destroy(cluster);
+	rd_kafka_destroy(rk);
+	return r == 0 ? 0 : 111;
+}
