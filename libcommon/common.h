@@ -58,6 +58,9 @@ struct err;                     /* err.h     why it failed */
 struct service;                 /* service.h the process and its loop */
 struct db;                      /* db.h      PostgreSQL */
 struct bus;                     /* bus.h     Kafka */
+struct timers;                  /* clock.h   what is due on a loop */
+struct metric;                  /* metrics.h a number to alert on */
+struct buf;                     /* str.h     text that grows */
 struct log_ctx;                 /* log.h     whose work this is */
 
 #include "banned.h"

@@ -14,10 +14,10 @@ enum cfg_type {
 	CFG_SECRET,             /* struct str; never printed, wiped by cfg_clear() */
 	CFG_KEY,                /* unsigned char[32]; 64 hex digits or 44 base64 characters */
 	CFG_URL,                /* struct str; scheme and host present, scheme in .choices */
-	CFG_LISTEN,             /* struct str; "127.0.0.1:9102", "[::]:8000" */
+	CFG_LISTEN,             /* struct str; "127.0.0.1:9102", "[::]:8000"; port 0: any free one */
 	CFG_INT,                /* int64_t */
-	CFG_MS,                 /* int64_t milliseconds; "250", "250ms", "10s", "5m" */
-	CFG_BYTES,              /* int64_t; "65536", "64k", "1m" */
+	CFG_MS,                 /* int64_t milliseconds; "250", "250ms", "10s", "5m", "1h" */
+	CFG_BYTES,              /* int64_t; "65536", "64k", "1m", "1g" */
 	CFG_BOOL,               /* bool; true false yes no on off 1 0 */
 	CFG_ENUM,               /* int; index into .choices */
 };
@@ -36,14 +36,27 @@ struct cfg_var {
 	{ .env = (env_), .type = (type_), .offset = offsetof(s, field), \
 	  .def = (def_), .help = (help_), __VA_ARGS__ }
 
-/* Fills *settings, or leaves it alone and puts every bad variable into err: one line each,
- * value shown unless secret.  Strings live until cfg_clear().  Unknown variables that start
- * with a known prefix of the table ("KAFKA_" excepted) are an error too: a typo must not pass. */
+/* Fills *settings, or leaves it alone and names every bad variable in err (-EINVAL), values shown
+ * unless secret.  Strings have a NUL behind and live until cfg_clear().
+ *
+ * A variable that is set but empty is an empty string where the table allows one (.def not NULL)
+ * and an error elsewhere.  A typo must not pass: unknown variables are an error if they begin
+ * with a first word that two variables of the table share ("TWITCH_"; "KAFKA_" excepted), or
+ * differ from a known name by one or two letters.  What Kubernetes sets by itself
+ * (<NAME>_SERVICE_HOST, <NAME>_PORT_...) is left alone. */
 int  cfg_load(const struct cfg_var *vars, void *settings, struct err *err) MUST_CHECK;
 void cfg_clear(const struct cfg_var *vars, void *settings) NONNULL;
-void cfg_help(const struct cfg_var *vars) NONNULL;      /* --help, 80 columns */
+void cfg_help(const struct cfg_var *vars) NONNULL;      /* to stdout, for --help, 80 columns */
 
-/* KAFKA_SECURITY_PROTOCOL=ssl -> fn(arg, "security.protocol", "ssl") for every one that is set. */
+/* The same for several tables at once; required: names that must not be empty, NULL at the end,
+ * or NULL.  complaints gets one line per mistake; err says how many and the first. */
+struct cfg_part { const struct cfg_var *vars; void *settings; };
+int  cfg_load_all(const struct cfg_part *parts, size_t n, const char *const *required,
+                  struct buf *complaints, struct err *err) MUST_CHECK;
+
+/* KAFKA_SECURITY_PROTOCOL=ssl -> fn(arg, "security.protocol", "ssl") for every one that is set,
+ * but for KAFKA_BROKERS, what Kubernetes sets, and KAFKA_HOME, KAFKA_*_OPTS of Kafka's own tools.
+ * KAFKA_SASL_PASSWORD_FILE names a file with the value of KAFKA_SASL_PASSWORD. */
 void cfg_each_kafka(void (*fn)(void *arg, const char *name, const char *value), void *arg);
 
 /* The variables every service has (contracts.md 4); service.h holds the filled struct. */

@@ -33,7 +33,7 @@ static void tidy(char *text)
 		text[--n] = '\0';
 }
 
-static int fill(struct err *err, int code, const char *suffix, const char *fmt, va_list ap)
+static int PRINTF(4, 0) fill(struct err *err, int code, const char *suffix, const char *fmt, va_list ap)
 {
 	size_t n;
 
