@@ -142,15 +142,17 @@ pg_streams() {
 	[ "$(pg_sql primary "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'" 2>/dev/null)" = 1 ]
 }
 
-# A postmaster.pid left by kill -9 stops the next start when its pid now belongs to somebody else.
-# PostgreSQL's processes live in their data directory: that tells whose it is.
+# Lock files left by kill -9 stop the next start when their pid now belongs to somebody else, or to
+# a zombie nobody waits for.  PostgreSQL's processes live in their data directory: that tells whose
+# pid it is.
 pg_adopt_or_forget() {
-	local file=$pg_data/$1/postmaster.pid pid
-	pid=$(pg_as head -n 1 "$file" 2>/dev/null) || return 0
+	local file=$pg_data/$1/postmaster.pid pid socket
+	socket=$pg_sock/.s.PGSQL.$(state_get "port-pg-$1" || true)
+	pid=$(pg_as head -n 1 "$file" 2>/dev/null) || pid=
 	if [[ $pid =~ ^[0-9]+$ ]] && [ "$(readlink "/proc/$pid/cwd" 2>/dev/null)" = "$pg_data/$1" ]; then
 		proc_record "pg-$1" "$pid" || true
 	else
-		pg_as rm -f "$file"
+		pg_as rm -f "$file" "$socket" "$socket.lock"
 	fi
 }
 # Backends outlive their killed postmaster for a moment and keep its shared memory.

@@ -73,8 +73,6 @@ service_ready() { # 0 yes, 1 not yet, 2 it has ended
 prepare_up() {
 	local tool
 	tool=$(built waddle) || die "build/*/waddle is not built yet: make"
-	secret sealing 32 >/dev/null
-	secret twitch-webhook 24 >/dev/null
 	step "database"
 	[ -n "$(pg_sql primary "SELECT 1 FROM pg_database WHERE datname = 'waddle'")" ] ||
 		pg_sql primary "CREATE DATABASE waddle" >/dev/null
