@@ -53,6 +53,17 @@ endef
 LIBS_waddle := -ledit
 $(foreach t,$(TOOLS),$(eval $(call tool,$t)))
 
+# `waddle migrate` carries schema/ inside: each file as a text, in order.
+SCHEMA := $(sort $(wildcard schema/*.sql))
+$B/tools/waddle/schema_built_in.c: schema $(SCHEMA)
+	@mkdir -p $(@D)
+	{ echo '#include "schema_files.h"'; echo 'const struct schema_file schema_built_in[] = {'; \
+	  for f in $(SCHEMA); do echo "{ \"$${f#schema/}\","; sed 's/[\\"]/\\&/g; s/.*/"&\\n"/' $$f; echo '},'; done; \
+	  echo '{ 0 } };'; } > $@.new && mv $@.new $@
+$B/tools/waddle/schema_built_in.o: $B/tools/waddle/schema_built_in.c tools/waddle/schema_files.h
+	$(CC) $(ALL_C) -iquote tools/waddle -c -o $@ $<
+$B/waddle: $B/tools/waddle/schema_built_in.o
+
 $B/libcommon.a: $(COMMON)
 	rm -f $@ && ar rcs $@ $^
 $B/tests/unit/test_%: $B/tests/unit/test_%.o $(HARNESS) $B/libcommon.a

@@ -1,0 +1,39 @@
+/* main.c - waddle, the operator's command line tool: one row per subcommand. */
+#include "cli.h"
+#include "commands.h"
+
+/* libpq would take what is missing in DATABASE_URL from PG* variables: a tool that changes a schema
+ * must not end up in another database than the one named. */
+extern char **environ;
+
+static void forget_pg_variables(void)
+{
+	for (size_t i = 0; environ != NULL && environ[i] != NULL;) {
+		const char *eq = strchr(environ[i], '=');
+		char name[64];
+
+		if (strncmp(environ[i], "PG", 2) == 0 && eq != NULL &&
+		    (size_t)(eq - environ[i]) < sizeof(name)) {
+			memcpy(name, environ[i], (size_t)(eq - environ[i]));
+			name[eq - environ[i]] = '\0';
+			unsetenv(name);
+		} else {
+			i++;
+		}
+	}
+}
+
+static const struct cli_command commands[] = {
+	{ "migrate", "[--dry-run]", "bring the database to this version's schema", cmd_migrate },
+	{ 0 },
+};
+
+int main(int argc, char **argv)
+{
+	static char name[] = "waddle";
+
+	forget_pg_variables();
+	if (argc > 0)
+		argv[0] = name;
+	return cli_run(commands, "waddle - operate a WaddleBot installation", argc, argv);
+}
