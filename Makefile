@@ -3,12 +3,13 @@
 #   make SANITIZE=address,undefined check     make SANITIZE=thread check
 #   make WERROR= CFLAGS=-O2 all               packagers
 #   make COVERAGE=1 check coverage            line coverage (gcovr)
-#   make T=test_arena check-one               one test program
+#   make T=test_arena check-one               one test program; V=1 shows the whole commands
 comma   := ,
 MODE    := $(if $(SANITIZE),$(subst $(comma),-,$(SANITIZE)),$(if $(COVERAGE),coverage,release))
 BUILD   ?= build
 B       := $(BUILD)/$(MODE)
 WERROR  ?= -Werror
+Q       := $(if $(V),,@)
 PKGS    := libpq libevent libevent_openssl json-c rdkafka libcurl openssl libical
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
            -Wwrite-strings -Wcast-qual -Wformat=2 -Wvla -Wswitch-enum -Wundef \
@@ -38,17 +39,20 @@ all: $(BINS)                            ## build every service and tool into bui
 
 define service
 $(call bin,$1): $(call obj,services/$1/*.c) $B/libcommon.a
-	$$(CC) $$(CFLAGS) -o $$@ $$^ $$(ALL_L)
+	@printf '  LD   %s\n' $$@
+	$$(Q)$$(CC) $$(CFLAGS) -o $$@ $$^ $$(ALL_L)
 endef
 $(foreach s,$(SERVICES),$(eval $(call service,$s)))
 define fake
 $B/waddle-fake-$1: $(call obj,tests/fakes/$1/*.c) $B/libcommon.a
-	$$(CC) $$(CFLAGS) -o $$@ $$^ $$(ALL_L)
+	@printf '  LD   %s\n' $$@
+	$$(Q)$$(CC) $$(CFLAGS) -o $$@ $$^ $$(ALL_L)
 endef
 $(foreach f,$(FAKES),$(eval $(call fake,$f)))
 define tool
 $B/$1: $(call obj,tools/$1/*.c) $B/libcommon.a
-	$$(CC) $$(CFLAGS) -o $$@ $$^ $$(ALL_L) $$(LIBS_$1)
+	@printf '  LD   %s\n' $$@
+	$$(Q)$$(CC) $$(CFLAGS) -o $$@ $$^ $$(ALL_L) $$(LIBS_$1)
 endef
 LIBS_waddle := -ledit
 $(foreach t,$(TOOLS),$(eval $(call tool,$t)))
@@ -61,22 +65,63 @@ $B/tools/waddle/schema_built_in.c: schema $(SCHEMA)
 	  for f in $(SCHEMA); do echo "{ \"$${f#schema/}\","; sed 's/[\\"]/\\&/g; s/.*/"&\\n"/' $$f; echo '},'; done; \
 	  echo '{ 0 } };'; } > $@.new && mv $@.new $@
 $B/tools/waddle/schema_built_in.o: $B/tools/waddle/schema_built_in.c tools/waddle/schema_files.h
-	$(CC) $(ALL_C) -iquote tools/waddle -c -o $@ $<
+	@printf '  CC   %s\n' $@
+	$(Q)$(CC) $(ALL_C) -iquote tools/waddle -c -o $@ $<
 $B/waddle: $B/tools/waddle/schema_built_in.o
 
 $B/libcommon.a: $(COMMON)
-	rm -f $@ && ar rcs $@ $^
+	@printf '  AR   %s\n' $@
+	$(Q)rm -f $@ && ar rcs $@ $^
 $B/tests/unit/test_%: $B/tests/unit/test_%.o $(HARNESS) $B/libcommon.a
-	$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(ALL_L)
+	@printf '  LD   %s\n' $@
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(ALL_L)
 $B/tests/integration/test_%: $B/tests/integration/test_%.o $(HARNESS) $B/libcommon.a
-	$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(ALL_L)
+	@printf '  LD   %s\n' $@
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(ALL_L)
 $B/tests/fuzz/fuzz_%: $B/tests/fuzz/fuzz_%.o $B/tests/fuzz/replay.o $B/libcommon.a
-	$(CC) $(CFLAGS) -o $@ $^ $(ALL_L)
+	@printf '  LD   %s\n' $@
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(ALL_L)
 $B/bench/bench_%: $B/bench/bench_%.o $(filter-out $B/bench/bench_%,$(call obj,bench/lib*.c)) $(HARNESS) $B/libcommon.a
-	$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(ALL_L)
+	@printf '  LD   %s\n' $@
+	$(Q)$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(ALL_L)
 $B/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_C) -c -o $@ $<
+	@printf '  CC   %s\n' $@
+	$(Q)$(CC) $(ALL_C) -c -o $@ $<
+
+# --- development stack (tools/dev) and tests; RUN: its directory, BROKER: mock or kafka ----------
+RUN     ?= run/dev
+BROKER  ?= mock
+TESTS   := $(UNIT) $(FUZZ) $(INTEG)
+install:                                ## install missing packages (apt, with sudo if needed)
+	tools/dev/install
+start: all                              ## start PostgreSQL, a standby, the broker and the services
+	WADDLE_BUILD=$(abspath $B) tools/dev/stack up --dir $(RUN) --broker $(BROKER) --services
+stop:                                   ## stop what `make start` started; data stays in run/
+	tools/dev/stack down --dir $(RUN)
+status:                                 ## what of the stack runs, with pids and ports
+	tools/dev/stack status --dir $(RUN)
+demo: install                           ## the main job on real input, from nothing to `waddle chat`
+	$(MAKE) -j2 all
+	BROKER=$(BROKER) tools/dev/demo
+check: $(UNIT) $(FUZZ) headers          ## unit tests, fuzz corpus, each header alone; no server needed
+	tests/run --mode $(MODE) unit fuzz
+check-one: $B/tests/$(or $(KIND),unit)/$(T) ## one test: T=test_arena, or KIND=integration T=test_db
+	tests/run --mode $(MODE) --only $(T) $(or $(KIND),unit)
+test: install                           ## everything, with sanitizers, against real servers
+	$(MAKE) -j2 SANITIZE=address,undefined all tests headers
+	tests/run --mode address-undefined unit fuzz integration
+tests: $(TESTS)                         ## build every test program
+# Each header of libcommon compiles alone, with gcc and, where it is installed, clang.
+HEADERS := $(patsubst %.h,$B/%.h.ok,$(wildcard libcommon/*.h tests/harness/*.h))
+headers: $(HEADERS)                     ## compile each header alone
+$B/%.h.ok: %.h
+	@mkdir -p $(@D)
+	@printf '  HDR  %s\n' $<
+	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_C)) -fsyntax-only -include $< -x c /dev/null
+	@if command -v clang >/dev/null; then clang -std=gnu17 -D_GNU_SOURCE -iquote libcommon -iquote tests/harness \
+	  -Wall -Wextra -Werror $(shell pkg-config --cflags $(PKGS)) -fsyntax-only -include $< -x c /dev/null; fi
+	@touch $@
 
 help:                                   ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16 | sort
@@ -85,5 +130,5 @@ clean:                                  ## remove build/ (a running stack keeps 
 	rm -rf $(BUILD)
 
 .SECONDARY:
-.PHONY: all help clean
+.PHONY: all help clean install start stop status demo check check-one test tests headers
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
