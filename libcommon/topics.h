@@ -7,7 +7,7 @@
 
 #include "bus.h"
 
-extern const struct bus_topic topics[];
+extern const struct bus_topic topics_all[];
 extern const size_t           topics_n;
 
 const struct bus_topic *topics_find(const char *name) NONNULL;  /* NULL: not one of ours */
