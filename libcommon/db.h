@@ -3,17 +3,25 @@
  * A single statement is its own transaction (one Sync), so that an error touches nobody else;
  * what must succeed together is a db_tx.  Statements are prepared on first use per connection,
  * keyed by the address of the SQL literal.  A statement has a deadline on the server
- * (statement_timeout) and here; past it the connection is closed, since libpq 15 cannot cancel
- * without blocking.  Queued statements move to another connection; those already sent when a
- * connection breaks fail with kind ERR_UNKNOWN.
+ * (statement_timeout) and, a quarter of a second later, here; past it the connection is closed,
+ * since libpq 15 cannot cancel without blocking.  Queued statements move to another connection.
+ * Of those already sent when a connection breaks, reads are asked once more and writes fail with
+ * kind ERR_UNKNOWN.
  *
- * service_ready(s, "postgres-write" / "postgres-read", ..) follows the pools. */
+ * service_ready(s, "postgres-write" / "postgres-read", ..) follows the pools; reads fall back on
+ * the primary, so "postgres-read" is up as long as either pool is.
+ *
+ * Host names are resolved without blocking; of several hosts one is tried after the other in a
+ * shuffled order.  Without sslmode in the URL TLS is off on this machine and verify-full to any
+ * other.  Times come back in UTC.  The PG* environment is ignored. */
 #ifndef DB_H
 #define DB_H
 
 #include "str.h"
 
-enum db_to { DB_READ, DB_WRITE };       /* DB_READ: a standby if it is fresh enough, else primary */
+/* DB_READ: a standby if it is fresh enough, else at once the primary.  Such a statement must not
+ * write (the connection is read-only) and may be sent twice. */
+enum db_to { DB_READ, DB_WRITE };
 
 enum db_type { DBP_NULL, DBP_INT, DBP_STR, DBP_BOOL, DBP_TIME, DBP_BYTES, DBP_ARRAY };
 struct db_param {
@@ -37,7 +45,7 @@ struct db_param {
 struct db_conf {
 	struct str write_url, read_url; /* read_url empty: reads go to write_url */
 	int write_conns, read_conns;    /* 0: 4 each */
-	int timeout_ms;                 /* default of a statement; 0: 5000 */
+	int timeout_ms;                 /* default of a statement or transaction; 0: 5000 */
 	int max_queued;                 /* statements waiting per pool; 0: 4096 */
 };
 
@@ -51,13 +59,16 @@ struct db_result;                       /* valid only during the callback */
 /* err is NULL on success.  Exactly once, never from inside the call that queued it. */
 typedef void db_done(void *arg, const struct db_result *res, const struct err *err);
 
-/* Connects in the background, reconnects for ever with jittered backoff. */
+/* Connects in the background, reconnects for ever with jittered backoff.  A URL that cannot be
+ * read ends the process (service_fatal). */
 struct db *db_open(struct service *s, const struct db_conf *conf) RETURNS_NONNULL;
-/* Whatever is queued or sent completes with an error first (callbacks run inside this call). */
+/* Whatever is queued or sent completes with an error first (callbacks run inside this call);
+ * transactions are ended, their handles gone. */
 void db_close(struct db *db);           /* NULL is fine */
 
 /* Parameters are copied.  -EAGAIN: the queue is full, stop consuming.  -EINVAL: a text is not
- * UTF-8 or holds NUL.  "" sql takes literals only, so no text from outside can become SQL;
+ * UTF-8 or holds NUL, a time is not within 1970 .. 9999.  sql is a literal: its address is the key
+ * of the prepared statement, at most 1024 of them in a process.  "" sql takes literals only, so no text from outside can become SQL;
  * DB_NULL in front allows an empty list. */
 #define DB_PARAMS(...) (struct db_param[]){ DB_NULL, __VA_ARGS__ } + 1, \
 	sizeof((struct db_param[]){ DB_NULL, __VA_ARGS__ }) / sizeof(struct db_param) - 1
@@ -70,7 +81,8 @@ int db_send(struct db *db, struct db_opts opts, db_done *done, void *arg,
  * until its end.  Statements queued in one loop turn travel together: begin, n statements and
  * commit queued at once cost one round trip.  db_tx_query() may also be called from the callback
  * of an earlier one.  After a statement failed the later ones fail with -ECANCELED and commit
- * reports the first error.  Exactly one of commit, abort ends the tx. */
+ * reports the first error.  Exactly one of commit, abort ends the tx.  timeout_ms is for all of it,
+ * waiting for a connection included. */
 struct db_tx;
 struct db_tx *db_tx_begin(struct db *db, int timeout_ms) MUST_CHECK;   /* NULL: full; 0: pool's */
 #define db_tx_query(tx, done, arg, sql, ...) \
@@ -85,11 +97,13 @@ void db_tx_commit(struct db_tx *tx, db_done *done, void *arg);
 void db_tx_abort(struct db_tx *tx);     /* pending statement callbacks get -ECANCELED */
 
 int        db_rows(const struct db_result *res);        /* of a SELECT or RETURNING; else affected */
+bool       db_has_rows(const struct db_result *res);    /* SELECT or RETURNING, be it none */
 bool       db_null(const struct db_result *res, int row, int col);
 int64_t    db_int(const struct db_result *res, int row, int col);      /* NULL reads as 0 */
 bool       db_bool(const struct db_result *res, int row, int col);     /* NULL reads as false */
 struct str db_str(const struct db_result *res, int row, int col);      /* NULL reads as STR_NONE */
-int64_t    db_time(const struct db_result *res, int row, int col);     /* unix ms; NULL reads as 0 */
+/* Unix ms of a timestamptz, timestamp or date, cut to ms; NULL reads as 0, infinity as INT64_MAX. */
+int64_t    db_time(const struct db_result *res, int row, int col);
 uint64_t   db_lsn(const struct db_result *res);         /* of db_tx_commit(); 0 otherwise */
 
 /* LISTEN on a connection of its own.  fn(arg, payload) per notification; fn(arg, STR_NONE) each
