@@ -74,13 +74,13 @@ void service_init(struct service *s)
 	s->timers = timers_new(s);
 }
 
-/* One pass: what these queue waits for the next.  True: there was something. */
-static bool run_later(struct service_state *st)
+/* One pass: what these queue waits for the next. */
+static void run_later(struct service_state *st)
 {
 	struct calls now = st->later;
 
 	if (now.n == 0)
-		return false;
+		return;
 	st->later = (struct calls){ st->running, 0, st->running_cap };
 	st->running = NULL;
 	st->running_cap = 0;
@@ -88,11 +88,10 @@ static bool run_later(struct service_state *st)
 		now.at[i].fn(now.at[i].arg);
 	if (st->running != NULL) {              /* a nested pass left its own here */
 		free(now.at);
-		return true;
+		return;
 	}
 	st->running = now.at;
 	st->running_cap = now.cap;
-	return true;
 }
 
 void service_clear(struct service *s)
@@ -148,7 +147,7 @@ void service_turn(struct service *s)
 	ASSERT(!st->in_turn);
 	st->in_turn = true;
 	run_each_turn(st);
-	if (run_later(st))                      /* it may have made work for the turn functions */
+	if (st->later.n > 0)                    /* they may make work for the turn functions */
 		flags |= EVLOOP_NONBLOCK;
 	timers_arm(s->timers);
 	clock_turn_begin();

@@ -6,7 +6,7 @@
  * again, the supervisor restarts (s6 convention).  A second SIGTERM or DRAIN_TIMEOUT_MS ends a
  * drain early, with 111: what is held is then delivered again to another process.
  *
- * A turn of the loop: on_turn functions, later functions, wait, callbacks, later functions.
+ * A turn of the loop: on_turn functions, wait, callbacks, later functions.
  * libevent's event_active() from inside a callback never ends a turn: whoever bounds its work per
  * wake-up continues by service_later(), which makes the next turn not wait. */
 #ifndef SERVICE_H
@@ -70,8 +70,8 @@ bool service_draining(const struct service *s) NONNULL;
 void service_drain(struct service *s) NONNULL;         /* as SIGTERM: begins a drain; twice is fine */
 
 /* fn(arg) at the end of this loop turn, after all callbacks have returned: the one place where
- * an object may be freed that a library could still have on its stack.  Called from such an fn:
- * at the end of the next turn, which then does not wait. */
+ * an object may be freed that a library could still have on its stack.  Called from such an fn,
+ * an on_turn function or outside: at the end of the next turn, which then does not wait. */
 void service_later(struct service *s, void (*fn)(void *arg), void *arg);
 
 /* Once per loop turn, before the loop waits: flush batches, send queued offsets.  Ends with

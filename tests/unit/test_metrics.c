@@ -1,0 +1,152 @@
+/* test_metrics.c - what Prometheus will read. */
+#include "metrics.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+static const char *const reasons[] = { "full", "too \"late\"\\\n" };
+
+METRIC(rows, METRIC_COUNTER, "waddle_test_rows_total", "Rows written; back\\slash\nand line.");
+METRIC(depth, METRIC_GAUGE, "waddle_test_depth", "Entries waiting.");
+METRIC(took, METRIC_HISTOGRAM, "waddle_test_took_ms", "How long it took.");
+METRIC_BY(refused, METRIC_COUNTER, "waddle_test_refused_total", "Requests refused.", "why", reasons);
+METRIC_BY(by, METRIC_HISTOGRAM, "waddle_test_by_ms", "How long, by reason.", "why", reasons);
+
+static struct metric *const one_counter[] = { &rows, NULL }, *const one_gauge[] = { &depth, NULL },
+	*const one_histogram[] = { &took, NULL }, *const labelled[] = { &refused, NULL },
+	*const labelled_histogram[] = { &by, NULL }, *const all[] = { &rows, &depth, &took, NULL },
+	*const none[] = { NULL };
+
+static struct buf out = BUF(64 * 1024);
+
+static const char *text_of(struct metric *const *table)
+{
+	buf_reset(&out);
+	metric_text(table, &out);
+	assert_int_equal(out.failed, 0);
+	buf_add(&out, (struct str){ "", 1 });           /* a NUL, for the assertions below */
+	return out.p;
+}
+
+static void a_counter_adds_and_its_help_is_escaped(void **state)
+{
+	(void)state;
+	metric_add(&rows, 0, 3);
+	metric_add(&rows, 0, UINT64_C(10000000000));
+	assert_string_equal(text_of(one_counter),
+	        "# HELP waddle_test_rows_total Rows written; back\\\\slash\\nand line.\n"
+	        "# TYPE waddle_test_rows_total counter\n"
+	        "waddle_test_rows_total 10000000003\n");
+}
+
+static void a_gauge_goes_both_ways_and_below_zero(void **state)
+{
+	(void)state;
+	metric_set(&depth, 0, 17);
+	metric_set(&depth, 0, -2);
+	assert_string_equal(text_of(one_gauge),
+	        "# HELP waddle_test_depth Entries waiting.\n"
+	        "# TYPE waddle_test_depth gauge\n"
+	        "waddle_test_depth -2\n");
+}
+
+static void a_label_has_one_line_per_value_escaped(void **state)
+{
+	(void)state;
+	metric_add(&refused, 1, 5);
+	assert_string_equal(text_of(labelled),
+	        "# HELP waddle_test_refused_total Requests refused.\n"
+	        "# TYPE waddle_test_refused_total counter\n"
+	        "waddle_test_refused_total{why=\"full\"} 0\n"
+	        "waddle_test_refused_total{why=\"too \\\"late\\\"\\\\\\n\"} 5\n");
+}
+
+static void histogram_buckets_are_cumulative_and_bounds_belong_to_them(void **state)
+{
+	(void)state;
+	metric_observe_us(&took, 0, -5);                /* a clock that went back counts as 0 */
+	metric_observe_us(&took, 0, 1000);
+	metric_observe_us(&took, 0, 1001);
+	metric_observe_us(&took, 0, 10000000);
+	metric_observe_us(&took, 0, 10000001);
+	assert_string_equal(text_of(one_histogram),
+	        "# HELP waddle_test_took_ms How long it took.\n"
+	        "# TYPE waddle_test_took_ms histogram\n"
+	        "waddle_test_took_ms_bucket{le=\"1\"} 2\n"
+	        "waddle_test_took_ms_bucket{le=\"2\"} 3\n"
+	        "waddle_test_took_ms_bucket{le=\"5\"} 3\n"
+	        "waddle_test_took_ms_bucket{le=\"10\"} 3\n"
+	        "waddle_test_took_ms_bucket{le=\"20\"} 3\n"
+	        "waddle_test_took_ms_bucket{le=\"50\"} 3\n"
+	        "waddle_test_took_ms_bucket{le=\"100\"} 3\n"
+	        "waddle_test_took_ms_bucket{le=\"200\"} 3\n"
+	        "waddle_test_took_ms_bucket{le=\"500\"} 3\n"
+	        "waddle_test_took_ms_bucket{le=\"1000\"} 3\n"
+	        "waddle_test_took_ms_bucket{le=\"2000\"} 3\n"
+	        "waddle_test_took_ms_bucket{le=\"5000\"} 3\n"
+	        "waddle_test_took_ms_bucket{le=\"10000\"} 4\n"
+	        "waddle_test_took_ms_bucket{le=\"+Inf\"} 5\n"
+	        "waddle_test_took_ms_sum 20002.002\n"
+	        "waddle_test_took_ms_count 5\n");
+}
+
+static void a_labelled_histogram_keeps_its_cells_apart(void **state)
+{
+	const char *text;
+
+	(void)state;
+	metric_observe_us(&by, 0, 3000);
+	metric_observe_us(&by, 1, 30000);
+	text = text_of(labelled_histogram);
+	assert_non_null(strstr(text, "waddle_test_by_ms_bucket{why=\"full\",le=\"5\"} 1\n"));
+	assert_non_null(strstr(text, "waddle_test_by_ms_bucket{why=\"too \\\"late\\\"\\\\\\n\",le=\"5\"} 0\n"));
+	assert_non_null(strstr(text, "waddle_test_by_ms_sum{why=\"full\"} 3.000\n"));
+	assert_non_null(strstr(text, "waddle_test_by_ms_count{why=\"too \\\"late\\\"\\\\\\n\"} 1\n"));
+	assert_ptr_equal(strstr(text, "# TYPE"), strrchr(text, '#'));  /* once per metric */
+}
+
+static void a_table_prints_in_order_and_an_empty_one_nothing(void **state)
+{
+	const char *text = text_of(all);
+
+	(void)state;
+	assert_true(strstr(text, "waddle_test_rows_total ") < strstr(text, "waddle_test_depth "));
+	assert_true(strstr(text, "waddle_test_depth ") < strstr(text, "waddle_test_took_ms "));
+	assert_string_equal(text_of(none), "");
+}
+
+static void a_buffer_too_small_is_told(void **state)
+{
+	struct buf small = BUF(100);
+	struct str s;
+
+	(void)state;
+	metric_text(all, &small);
+	assert_int_equal(buf_str(&small, &s), -EMSGSIZE);
+	buf_clear(&small);
+}
+
+static int done(void **state)
+{
+	(void)state;
+	buf_clear(&out);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_counter_adds_and_its_help_is_escaped),
+		cmocka_unit_test(a_gauge_goes_both_ways_and_below_zero),
+		cmocka_unit_test(a_label_has_one_line_per_value_escaped),
+		cmocka_unit_test(histogram_buckets_are_cumulative_and_bounds_belong_to_them),
+		cmocka_unit_test(a_labelled_histogram_keeps_its_cells_apart),
+		cmocka_unit_test(a_table_prints_in_order_and_an_empty_one_nothing),
+		cmocka_unit_test(a_buffer_too_small_is_told),
+	};
+
+	return !!cmocka_run_group_tests(tests, NULL, done);
+}
