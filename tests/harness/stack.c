@@ -48,7 +48,7 @@ static void let_roles_in(struct stack *st)
 
 	sql_run(st->sql,
 		"DO $$ DECLARE r name; BEGIN"
-		" FOR r IN SELECT rolname FROM pg_roles WHERE rolname LIKE 'waddle\\_%%' LOOP"
+		" FOR r IN SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname LIKE 'waddle\\_%%' LOOP"
 		" EXECUTE format('ALTER ROLE %%I LOGIN PASSWORD %%L', r, '%s'); END LOOP; END $$",
 		password);
 	free(password);

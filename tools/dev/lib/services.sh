@@ -19,7 +19,7 @@ built() {
 roles_login() {
 	pg_sql primary "
 		DO \$\$ DECLARE r name; BEGIN
-			FOR r IN SELECT rolname FROM pg_roles WHERE rolname LIKE 'waddle\\_%' LOOP
+			FOR r IN SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname LIKE 'waddle\\_%' LOOP
 				EXECUTE format('ALTER ROLE %I LOGIN PASSWORD %L', r, '$(secret postgres 16)');
 			END LOOP;
 		END \$\$" >/dev/null
