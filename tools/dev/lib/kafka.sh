@@ -10,7 +10,7 @@ kafka_plugin=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 kafka_find_java() {
 	local d
 	for d in "${JAVA_HOME:-}" /usr/lib/jvm/java-{17,21,25}-openjdk-* /usr/lib/jvm/default-java /usr; do
-		if [ -n "$d" ] && [ -x "$d/bin/java" ] && "$d/bin/java" -version 2>&1 | grep -qE 'version "(1[7-9]|[2-9][0-9])'; then
+		if [ -n "$d" ] && [ -x "$d/bin/java" ] && [[ $("$d/bin/java" -version 2>&1) =~ version\ \"(1[7-9]|[2-9][0-9]) ]]; then
 			kafka_java=$d/bin/java
 			return 0
 		fi
