@@ -348,6 +348,9 @@ static bool take(struct db_conn *c, struct db_call *call, PGresult *res)
 	case PGRES_COPY_OUT:
 	case PGRES_COPY_BOTH:
 	case PGRES_SINGLE_TUPLE:
+#ifdef LIBPQ_HAS_CHUNK_MODE              /* libpq 17 */
+	case PGRES_TUPLES_CHUNK:
+#endif
 	default:                                /* libpq 17 knows more */
 		err_of_result(&err, res);
 		if (err.sqlstate[0] == '\0' && PQstatus(c->link.pg) == CONNECTION_BAD) {
