@@ -1,6 +1,8 @@
 /* main.c - waddle, the operator's command line tool: one row per subcommand. */
 #include "cli.h"
 #include "commands.h"
+#include "log.h"
+#include "settings.h"
 
 /* libpq would take what is missing in DATABASE_URL from PG* variables: a tool that changes a schema
  * must not end up in another database than the one named. */
@@ -25,15 +27,20 @@ static void forget_pg_variables(void)
 
 static const struct cli_command commands[] = {
 	{ "migrate", "[--dry-run]", "bring the database to this version's schema", cmd_migrate },
+	{ "topics", "create|list", "make the Kafka topics, or show them", cmd_topics },
 	{ 0 },
 };
 
 int main(int argc, char **argv)
 {
 	static char name[] = "waddle";
+	int status;
 
+	log_threshold = L_ERROR; /* errors are reported by the command that meets them */
 	forget_pg_variables();
 	if (argc > 0)
 		argv[0] = name;
-	return cli_run(commands, "waddle - operate a WaddleBot installation", argc, argv);
+	status = cli_run(commands, "waddle - operate a WaddleBot installation", argc, argv);
+	settings_forget();
+	return status;
 }

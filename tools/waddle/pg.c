@@ -27,13 +27,15 @@ int pg_err(PGconn *pg, const PGresult *res, struct err *err)
 
 int pg_open(PGconn **ret, struct err *err)
 {
-	const char *url;
-	int r = settings_database_url(&url, err);
+	const struct cfg_base *base;
+	int r = settings_read(&base, err);
 
 	if (r < 0)
 		return r;
+	if (base->database_url.n == 0)
+		return err_set(err, -EINVAL, "DATABASE_URL is not set (postgresql://user@host/database)");
 	const char *keys[] = { "dbname", "connect_timeout", "application_name", "client_encoding", NULL };
-	const char *values[] = { url, "5", "waddle", "UTF8", NULL };
+	const char *values[] = { base->database_url.p, "5", "waddle", "UTF8", NULL };
 	PGconn *pg = PQconnectdbParams(keys, values, 1);
 
 	if (pg == NULL)

@@ -1,20 +1,55 @@
 /* settings.c - see settings.h. */
-#define BANNED_EXCEPT_GETENV
 #include "settings.h"
 
-int settings_database_url(const char **ret, struct err *err)
-{
-	const char *url = getenv("DATABASE_URL");
+static struct own {
+	struct str schema_dir;
+} own;
 
-	if (url == NULL || *url == '\0')
-		return err_set(err, -EINVAL, "DATABASE_URL is not set (postgresql://user@host/database)");
-	*ret = url;
-	return 0;
+static const struct cfg_var own_vars[] = {
+	CFG(struct own, schema_dir, "WADDLE_SCHEMA_DIR", CFG_STR, "",
+	    "Folder of the schema files; empty: those built into the tool."),
+	{ 0 }
+};
+
+static struct cfg_base base;
+static bool loaded;
+
+static int load(struct err *err)
+{
+	const struct cfg_part parts[] = { { cfg_base_vars, &base }, { own_vars, &own } };
+	struct buf complaints = BUF(64 * 1024);
+	int r = 0;
+
+	if (!loaded)
+		r = cfg_load_all(parts, ARRAY_LEN(parts), NULL, &complaints, err);
+	loaded = r == 0;
+	buf_clear(&complaints);
+	return r;
 }
 
-const char *settings_schema_dir(void)
+int settings_read(const struct cfg_base **ret, struct err *err)
 {
-	const char *dir = getenv("WADDLE_SCHEMA_DIR");
+	int r = load(err);
 
-	return dir != NULL && *dir != '\0' ? dir : NULL;
+	if (r == 0)
+		*ret = &base;
+	return r;
+}
+
+int settings_schema_dir(const char **ret, struct err *err)
+{
+	int r = load(err);
+
+	if (r == 0)
+		*ret = own.schema_dir.n > 0 ? own.schema_dir.p : NULL;
+	return r;
+}
+
+void settings_forget(void)
+{
+	if (!loaded)
+		return;
+	cfg_clear(cfg_base_vars, &base);
+	cfg_clear(own_vars, &own);
+	loaded = false;
 }

@@ -1,13 +1,17 @@
-/* settings.h - the few settings of the tool, from the environment (contracts.md 4). */
+/* settings.h - the settings of the tool, from the environment (contracts.md 4). */
 #ifndef SETTINGS_H
 #define SETTINGS_H
 
 #include "common.h"
+#include "config.h"
 #include "err.h"
 
-/* Valid until the process ends.  -EINVAL: not set, or set wrongly; err says which. */
-int settings_database_url(const char **ret, struct err *err) MUST_CHECK;
+/* The common table (DATABASE_URL, KAFKA_BROKERS, TOPIC_PREFIX ...), read once, valid until the
+ * process ends.  -EINVAL: err names what is wrong. */
+int settings_read(const struct cfg_base **ret, struct err *err) MUST_CHECK;
 /* WADDLE_SCHEMA_DIR, or NULL: the files built into the binary. */
-const char *settings_schema_dir(void);
+int settings_schema_dir(const char **ret, struct err *err) MUST_CHECK;
+
+void settings_forget(void); /* at the end; LeakSanitizer looks */
 
 #endif

@@ -1,4 +1,4 @@
-/* migrate.c - waddle migrate: the files of schema/ in order, each once, each in a transaction.
+/* cmd_migrate.c - waddle migrate: the files of schema/ in order, each once, each in a transaction.
  *
  * What was applied stands in schema_migrations with its SHA-256: a file that was changed or has
  * gone since is an error, because nobody could say what this database looks like.  One migration
@@ -260,7 +260,7 @@ static int migrate(struct migration *m, struct err *err)
 
 int cmd_migrate(int argc, char **argv)
 {
-	const char *dir = settings_schema_dir();
+	const char *dir = NULL;
 	struct migration m = { 0 };
 	struct err err = { 0 };
 	int status;
@@ -283,6 +283,8 @@ int cmd_migrate(int argc, char **argv)
 		    "applied yet, in order, each in its own transaction.  Needs the rights to create roles.",
 		    argc, argv, 0, 0, &status) < 0)
 		return status;
+	if (dir == NULL && settings_schema_dir(&dir, &err) < 0)
+		return cli_fail(&err);
 	m.mem = arena_new(256 * 1024, 64 * 1024 * 1024);
 	if (schema_files_load(dir, m.mem, &m.files, &err) == 0 && pg_open(&m.pg, &err) == 0)
 		(void)migrate(&m, &err);
