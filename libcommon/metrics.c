@@ -35,6 +35,11 @@ void metric_observe_us(struct metric *m, unsigned cell, int64_t us)
 	c->value++;
 }
 
+void metric_observe(struct metric *m, unsigned cell, int64_t n)
+{
+	metric_observe_us(m, cell, n < INT64_MAX / 1000 ? n * 1000 : INT64_MAX);
+}
+
 /* In help texts \ and newline are escaped, in label values also " (the format's own rules). */
 static void escaped(struct buf *out, const char *text, bool quotes)
 {
@@ -67,22 +72,28 @@ static void name_of(struct buf *out, const struct metric *m, unsigned cell, cons
 	buf_add(out, STR("}"));
 }
 
+/* Bounds and sum in the unit of the name; exact, no floating point. */
 static void histogram(struct buf *out, const struct metric *m, unsigned cell)
 {
 	const struct metric_cell *c = &m->cells[cell];
-	uint64_t below = 0;
+	struct str name = str_of(m->name), unit = STR("_seconds");
+	bool seconds = name.n > unit.n && str_eq((struct str){ name.p + name.n - unit.n, unit.n }, unit);
+	uint64_t below = 0, per = seconds ? 1000000 : 1000;
 
 	for (size_t i = 0; i <= METRIC_BUCKETS; i++) {
 		char le[24] = "+Inf";
 
-		if (i < METRIC_BUCKETS)
-			snprintf(le, sizeof(le), "%lld", (long long)bounds_ms[i]);
+		if (i < METRIC_BUCKETS && seconds && bounds_ms[i] < 1000)
+			snprintf(le, sizeof(le), "0.%03d", (int)bounds_ms[i]);
+		else if (i < METRIC_BUCKETS)
+			snprintf(le, sizeof(le), "%d", (int)(bounds_ms[i] / (seconds ? 1000 : 1)));
 		below += c->bucket[i];
 		name_of(out, m, cell, "_bucket", le);
 		buf_printf(out, " %llu\n", (unsigned long long)below);
 	}
 	name_of(out, m, cell, "_sum", NULL);
-	buf_printf(out, " %llu.%03u\n", (unsigned long long)(c->sum_us / 1000), (unsigned)(c->sum_us % 1000));
+	buf_printf(out, " %llu.%0*llu\n", (unsigned long long)(c->sum_us / per), seconds ? 6 : 3,
+	           (unsigned long long)(c->sum_us % per));
 	name_of(out, m, cell, "_count", NULL);
 	buf_printf(out, " %llu\n", (unsigned long long)c->value);
 }

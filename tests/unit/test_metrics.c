@@ -11,13 +11,14 @@ static const char *const reasons[] = { "full", "too \"late\"\\\n" };
 
 METRIC(rows, METRIC_COUNTER, "waddle_test_rows_total", "Rows written; back\\slash\nand line.");
 METRIC(depth, METRIC_GAUGE, "waddle_test_depth", "Entries waiting.");
-METRIC(took, METRIC_HISTOGRAM, "waddle_test_took_ms", "How long it took.");
+METRIC(took, METRIC_HISTOGRAM, "waddle_test_took_seconds", "How long it took.");
+METRIC(batch, METRIC_HISTOGRAM, "waddle_test_batch_rows", "Rows of a batch.");
 METRIC_BY(refused, METRIC_COUNTER, "waddle_test_refused_total", "Requests refused.", "why", reasons);
-METRIC_BY(by, METRIC_HISTOGRAM, "waddle_test_by_ms", "How long, by reason.", "why", reasons);
+METRIC_BY(by, METRIC_HISTOGRAM, "waddle_test_by_seconds", "How long, by reason.", "why", reasons);
 
 static struct metric *const one_counter[] = { &rows, NULL }, *const one_gauge[] = { &depth, NULL },
 	*const one_histogram[] = { &took, NULL }, *const labelled[] = { &refused, NULL },
-	*const labelled_histogram[] = { &by, NULL }, *const all[] = { &rows, &depth, &took, NULL },
+	*const one_batch[] = { &batch, NULL }, *const labelled_histogram[] = { &by, NULL }, *const all[] = { &rows, &depth, &took, NULL },
 	*const none[] = { NULL };
 
 static struct buf out = BUF(64 * 1024);
@@ -73,24 +74,40 @@ static void histogram_buckets_are_cumulative_and_bounds_belong_to_them(void **st
 	metric_observe_us(&took, 0, 10000000);
 	metric_observe_us(&took, 0, 10000001);
 	assert_string_equal(text_of(one_histogram),
-	        "# HELP waddle_test_took_ms How long it took.\n"
-	        "# TYPE waddle_test_took_ms histogram\n"
-	        "waddle_test_took_ms_bucket{le=\"1\"} 2\n"
-	        "waddle_test_took_ms_bucket{le=\"2\"} 3\n"
-	        "waddle_test_took_ms_bucket{le=\"5\"} 3\n"
-	        "waddle_test_took_ms_bucket{le=\"10\"} 3\n"
-	        "waddle_test_took_ms_bucket{le=\"20\"} 3\n"
-	        "waddle_test_took_ms_bucket{le=\"50\"} 3\n"
-	        "waddle_test_took_ms_bucket{le=\"100\"} 3\n"
-	        "waddle_test_took_ms_bucket{le=\"200\"} 3\n"
-	        "waddle_test_took_ms_bucket{le=\"500\"} 3\n"
-	        "waddle_test_took_ms_bucket{le=\"1000\"} 3\n"
-	        "waddle_test_took_ms_bucket{le=\"2000\"} 3\n"
-	        "waddle_test_took_ms_bucket{le=\"5000\"} 3\n"
-	        "waddle_test_took_ms_bucket{le=\"10000\"} 4\n"
-	        "waddle_test_took_ms_bucket{le=\"+Inf\"} 5\n"
-	        "waddle_test_took_ms_sum 20002.002\n"
-	        "waddle_test_took_ms_count 5\n");
+	        "# HELP waddle_test_took_seconds How long it took.\n"
+	        "# TYPE waddle_test_took_seconds histogram\n"
+	        "waddle_test_took_seconds_bucket{le=\"0.001\"} 2\n"
+	        "waddle_test_took_seconds_bucket{le=\"0.002\"} 3\n"
+	        "waddle_test_took_seconds_bucket{le=\"0.005\"} 3\n"
+	        "waddle_test_took_seconds_bucket{le=\"0.010\"} 3\n"
+	        "waddle_test_took_seconds_bucket{le=\"0.020\"} 3\n"
+	        "waddle_test_took_seconds_bucket{le=\"0.050\"} 3\n"
+	        "waddle_test_took_seconds_bucket{le=\"0.100\"} 3\n"
+	        "waddle_test_took_seconds_bucket{le=\"0.200\"} 3\n"
+	        "waddle_test_took_seconds_bucket{le=\"0.500\"} 3\n"
+	        "waddle_test_took_seconds_bucket{le=\"1\"} 3\n"
+	        "waddle_test_took_seconds_bucket{le=\"2\"} 3\n"
+	        "waddle_test_took_seconds_bucket{le=\"5\"} 3\n"
+	        "waddle_test_took_seconds_bucket{le=\"10\"} 4\n"
+	        "waddle_test_took_seconds_bucket{le=\"+Inf\"} 5\n"
+	        "waddle_test_took_seconds_sum 20.002002\n"
+	        "waddle_test_took_seconds_count 5\n");
+}
+
+static void a_histogram_of_things_has_whole_bounds(void **state)
+{
+	const char *text;
+
+	(void)state;
+	metric_observe(&batch, 0, 512);
+	metric_observe(&batch, 0, 1);
+	metric_observe(&batch, 0, INT64_MAX);
+	text = text_of(one_batch);
+	assert_non_null(strstr(text, "waddle_test_batch_rows_bucket{le=\"1\"} 1\n"));
+	assert_non_null(strstr(text, "waddle_test_batch_rows_bucket{le=\"500\"} 1\n"));
+	assert_non_null(strstr(text, "waddle_test_batch_rows_bucket{le=\"1000\"} 2\n"));
+	assert_non_null(strstr(text, "waddle_test_batch_rows_bucket{le=\"10000\"} 2\n"));
+	assert_non_null(strstr(text, "waddle_test_batch_rows_bucket{le=\"+Inf\"} 3\n"));
 }
 
 static void a_labelled_histogram_keeps_its_cells_apart(void **state)
@@ -101,10 +118,10 @@ static void a_labelled_histogram_keeps_its_cells_apart(void **state)
 	metric_observe_us(&by, 0, 3000);
 	metric_observe_us(&by, 1, 30000);
 	text = text_of(labelled_histogram);
-	assert_non_null(strstr(text, "waddle_test_by_ms_bucket{why=\"full\",le=\"5\"} 1\n"));
-	assert_non_null(strstr(text, "waddle_test_by_ms_bucket{why=\"too \\\"late\\\"\\\\\\n\",le=\"5\"} 0\n"));
-	assert_non_null(strstr(text, "waddle_test_by_ms_sum{why=\"full\"} 3.000\n"));
-	assert_non_null(strstr(text, "waddle_test_by_ms_count{why=\"too \\\"late\\\"\\\\\\n\"} 1\n"));
+	assert_non_null(strstr(text, "waddle_test_by_seconds_bucket{why=\"full\",le=\"0.005\"} 1\n"));
+	assert_non_null(strstr(text, "waddle_test_by_seconds_bucket{why=\"too \\\"late\\\"\\\\\\n\",le=\"0.005\"} 0\n"));
+	assert_non_null(strstr(text, "waddle_test_by_seconds_sum{why=\"full\"} 0.003000\n"));
+	assert_non_null(strstr(text, "waddle_test_by_seconds_count{why=\"too \\\"late\\\"\\\\\\n\"} 1\n"));
 	assert_ptr_equal(strstr(text, "# TYPE"), strrchr(text, '#'));  /* once per metric */
 }
 
@@ -114,7 +131,7 @@ static void a_table_prints_in_order_and_an_empty_one_nothing(void **state)
 
 	(void)state;
 	assert_true(strstr(text, "waddle_test_rows_total ") < strstr(text, "waddle_test_depth "));
-	assert_true(strstr(text, "waddle_test_depth ") < strstr(text, "waddle_test_took_ms "));
+	assert_true(strstr(text, "waddle_test_depth ") < strstr(text, "waddle_test_took_seconds "));
 	assert_string_equal(text_of(none), "");
 }
 
@@ -143,6 +160,7 @@ int main(void)
 		cmocka_unit_test(a_gauge_goes_both_ways_and_below_zero),
 		cmocka_unit_test(a_label_has_one_line_per_value_escaped),
 		cmocka_unit_test(histogram_buckets_are_cumulative_and_bounds_belong_to_them),
+		cmocka_unit_test(a_histogram_of_things_has_whole_bounds),
 		cmocka_unit_test(a_labelled_histogram_keeps_its_cells_apart),
 		cmocka_unit_test(a_table_prints_in_order_and_an_empty_one_nothing),
 		cmocka_unit_test(a_buffer_too_small_is_told),
