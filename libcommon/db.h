@@ -68,8 +68,8 @@ void db_close(struct db *db);           /* NULL is fine */
 
 /* Parameters are copied.  -EAGAIN: the queue is full, stop consuming.  -EINVAL: a text is not
  * UTF-8 or holds NUL, a time is not within 1970 .. 9999.  sql is a literal: its address is the key
- * of the prepared statement, at most 1024 of them in a process.  "" sql takes literals only, so no text from outside can become SQL;
- * DB_NULL in front allows an empty list. */
+ * of the prepared statement, at most 1024 of them in a process.  "" sql takes literals only, so no
+ * text from outside can become SQL; DB_NULL in front allows an empty list. */
 #define DB_PARAMS(...) (struct db_param[]){ DB_NULL, __VA_ARGS__ } + 1, \
 	sizeof((struct db_param[]){ DB_NULL, __VA_ARGS__ }) / sizeof(struct db_param) - 1
 #define db_query(db, opts, done, arg, sql, ...) \
