@@ -76,6 +76,8 @@ void call_done(struct db *db, struct db_call *call)
 		metric_add(&db_errors, err_kind(call->err), 1);
 	(void)db;
 	done(call->arg, call->err == NULL ? &res : NULL, call->err);
+	if (res.kept)
+		call->res = NULL;
 }
 
 struct err err_cannot_know(const struct err *err)
@@ -204,6 +206,11 @@ struct db *db_open(struct service *s, const struct db_conf *conf)
 	pool_open(&db->read, db, DB_ROLE_READ, conf->read_conns > 0 ? conf->read_conns : 4);
 	db_note_up(db);
 	return db;
+}
+
+bool db_closing(const struct db *db)
+{
+	return db->closed;
 }
 
 static void db_free(void *arg)

@@ -65,6 +65,7 @@ struct db *db_open(struct service *s, const struct db_conf *conf) RETURNS_NONNUL
 /* Whatever is queued or sent completes with an error first (callbacks run inside this call);
  * transactions are ended, their handles gone. */
 void db_close(struct db *db);           /* NULL is fine */
+bool db_closing(const struct db *db);   /* true in those callbacks: sending again is of no use */
 
 /* Parameters are copied.  -EAGAIN: the queue is full, stop consuming.  -EINVAL: a text is not
  * UTF-8 or holds NUL, a time is not within 1970 .. 9999.  sql is a literal: its address is the key
@@ -76,6 +77,8 @@ void db_close(struct db *db);           /* NULL is fine */
 	db_send(db, opts, done, arg, "" sql, DB_PARAMS(__VA_ARGS__))
 int db_send(struct db *db, struct db_opts opts, db_done *done, void *arg,
             const char *sql, const struct db_param *params, size_t n) MUST_CHECK;
+
+bool db_param_ok(const struct db_param *p);     /* false: db_send() would say -EINVAL */
 
 /* Statements that commit or fail together, in order, on one write connection, which the tx holds
  * until its end.  Statements queued in one loop turn travel together: begin, n statements and
@@ -95,6 +98,10 @@ int  db_tx_send(struct db_tx *tx, db_done *done, void *arg, const char *sql,
  * commit was sent): repeat only what is idempotent. */
 void db_tx_commit(struct db_tx *tx, db_done *done, void *arg);
 void db_tx_abort(struct db_tx *tx);     /* pending statement callbacks get -ECANCELED */
+
+/* The answer beyond its callback, for whoever must put answers in order first. */
+struct db_result *db_keep(const struct db_result *res) RETURNS_NONNULL;
+void db_release(struct db_result *kept);                /* NULL is fine */
 
 int        db_rows(const struct db_result *res);        /* of a SELECT or RETURNING; else affected */
 bool       db_has_rows(const struct db_result *res);    /* SELECT or RETURNING, be it none */

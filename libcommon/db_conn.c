@@ -316,13 +316,9 @@ static bool take(struct db_conn *c, struct db_call *call, PGresult *res)
 	case PGRES_COMMAND_OK:
 	case PGRES_TUPLES_OK:
 		call->stage = STAGE_END;
-		if (call->kind == CALL_STMT && call->tx == NULL) {
-			call->res = res;        /* real at the Sync */
-			took(c, call, res);
-			return true;
-		}
+		call->res = res;                /* its own from here */
 		took(c, call, res);
-		break;
+		return c->life == life;
 	case PGRES_PIPELINE_SYNC:
 		PQclear(res);
 		c->group_err.code = 0;

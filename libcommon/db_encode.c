@@ -256,6 +256,11 @@ static size_t room(const struct db_param *p)
 	return SIZE_MAX;
 }
 
+bool db_param_ok(const struct db_param *p)
+{
+	return room(p) != SIZE_MAX;
+}
+
 int wire_new(struct db_wire **ret, const struct db_stmt *st, const struct db_param *p, size_t n)
 {
 	size_t tables = n * (sizeof(char *) + 2 * sizeof(int)), data = 0;

@@ -132,7 +132,7 @@ struct db_call {
 	int              timeout_ms;
 	int64_t          due_mono_ms, since_us;
 	uint64_t         after_lsn;
-	PGresult        *res;           /* held until the Sync says it is real */
+	PGresult        *res;           /* held until the Sync: only then it is real */
 	struct err      *err;
 };
 struct db_call *call_new(struct db *db, enum call_kind kind) RETURNS_NONNULL;
@@ -236,7 +236,7 @@ void tx_close(struct db_tx *tx, const struct err *err);
 
 /* -- db_result.c --------------------------------------------------------------------------- */
 
-struct db_result { const PGresult *res; uint64_t lsn; };
+struct db_result { PGresult *res; uint64_t lsn; bool kept; };
 void err_of_result(struct err *err, const PGresult *res);
 void err_of_conn(struct err *err, PGconn *pg);
 

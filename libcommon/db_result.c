@@ -7,6 +7,24 @@ static const char *cell(const struct db_result *res, int row, int col)
 	return PQgetvalue(res->res, row, col);
 }
 
+struct db_result *db_keep(const struct db_result *res)
+{
+	struct db_result *shown = (struct db_result *)(uintptr_t)res, *kept = XNEW(struct db_result);
+
+	ASSERT(!shown->kept);
+	*kept = *shown;
+	shown->kept = true;
+	return kept;
+}
+
+void db_release(struct db_result *kept)
+{
+	if (kept == NULL)
+		return;
+	PQclear(kept->res);
+	free(kept);
+}
+
 int db_rows(const struct db_result *res)
 {
 	int64_t n = 0;
@@ -17,7 +35,7 @@ int db_rows(const struct db_result *res)
 	if (PQnfields(res->res) > 0)
 		return PQntuples(res->res);
 	/* "" for what counts no rows */
-	r = str_int(str_of(PQcmdTuples((PGresult *)(uintptr_t)res->res)), 0, INT_MAX, &n);
+	r = str_int(str_of(PQcmdTuples(res->res)), 0, INT_MAX, &n);
 	return r == 0 ? (int)n : 0;
 }
 

@@ -4,14 +4,14 @@
  * connection has prepared what is the connection's own knowledge (db_conn.prepared). */
 #include "db_private.h"
 
-static uint64_t hash_of(const char *sql)
+static uint64_t place_of(const char *sql)
 {
 	return (uint64_t)(uintptr_t)sql * 0x9e3779b97f4a7c15u >> 20;
 }
 
 struct db_stmt *stmt_of(struct db_stmts *s, const char *sql)
 {
-	size_t at = hash_of(sql) % ARRAY_LEN(s->slot);
+	size_t at = place_of(sql) % ARRAY_LEN(s->slot);
 	struct db_stmt *st;
 
 	for (; s->slot[at] != 0; at = (at + 1) % ARRAY_LEN(s->slot)) {

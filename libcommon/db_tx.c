@@ -187,7 +187,6 @@ void tx_result(struct db_tx *tx, struct db_call *call, const PGresult *res)
 			err_set(&unknown, -ECANCELED, tx->aborted ? "transaction aborted" :
 			        "an earlier statement failed");
 			call_fail(call, &unknown);
-			call->res = NULL;
 			call_done(tx->db, call);
 			return;
 		}
@@ -200,11 +199,8 @@ void tx_result(struct db_tx *tx, struct db_call *call, const PGresult *res)
 		}
 		tx->err = *err;
 	}
-	if (call->kind != CALL_STMT || call->done == NULL)
-		return;
-	call->res = (PGresult *)(uintptr_t)res;         /* the connection's, only shown */
-	call_done(tx->db, call);
-	call->res = NULL;
+	if (call->kind == CALL_STMT)
+		call_done(tx->db, call);
 }
 
 void tx_group_done(struct db_tx *tx)
