@@ -84,7 +84,7 @@ void stack_open(struct stack *st, const char *name, unsigned want)
 		stack_wait_replay(st, 30000);
 	}
 	if ((want & STACK_TOPICS) != 0)
-		must_waddle(st, (const char *const[]){ "topics", "create", "--partitions", "4", NULL });
+		must_waddle(st, (const char *const[]){ "topics", "create", "--partitions", "registry=1,dlq=1,default=4", NULL });
 }
 
 /* Topics of this prefix, so that a broker used for many runs does not fill. */

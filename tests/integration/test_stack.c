@@ -117,6 +117,25 @@ static void a_killed_broker_comes_back_on_its_port_with_its_messages(void **stat
 	probe_free(&t);
 }
 
+static void schema_and_topics_are_made_by_our_own_tool(void **state)
+{
+	char code[6];
+	struct stack own;
+	struct sql *memories;
+
+	(void)state;
+	stack_open(&own, "stack_schema", STACK_SCHEMA | STACK_TOPICS);
+	assert_int_equal(sql_int(own.sql, "SELECT count(*) FROM memories"), 0);
+	assert_int_equal(sql_int(own.standby, "SELECT count(*) FROM memories"), 0);
+	assert_int_equal(probe_count(own.kafka, stack_topic(&own, "waddle.events")), 0);
+	memories = sql_open(stack_url(&own, "waddle_memories"));
+	assert_int_equal(sql_try(memories, code, "SELECT count(*) FROM memories"), 0);
+	assert_int_equal(sql_try(memories, code, "SELECT count(*) FROM command_executions"), -EIO);
+	assert_string_equal(code, "42501");
+	sql_close(memories);
+	stack_close(&own);
+}
+
 static void a_child_can_be_stopped_killed_and_started_again(void **state)
 {
 	static const char *const argv[] = { "/bin/sh", "-c", "echo \"up $WORD\"; exec sleep 1000", NULL };
@@ -155,6 +174,7 @@ int main(void)
 		cmocka_unit_test(a_killed_primary_comes_back_with_what_was_committed),
 		cmocka_unit_test(a_topic_keeps_key_headers_and_order),
 		cmocka_unit_test(a_killed_broker_comes_back_on_its_port_with_its_messages),
+		cmocka_unit_test(schema_and_topics_are_made_by_our_own_tool),
 		cmocka_unit_test(a_child_can_be_stopped_killed_and_started_again),
 	};
 

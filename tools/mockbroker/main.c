@@ -1,18 +1,20 @@
 /* mockbroker - librdkafka's mock cluster as a process: the broker of a demonstration.
  *
- *      mockbroker FILE [TOPIC=PARTITIONS ...]
+ *      mockbroker FILE
  *
  * Writes "host:port" to FILE once it listens and the topics exist; ends on SIGTERM.
  *
  * It speaks enough of the protocol for our producers and consumer groups, but cannot create topics
- * on request (so they are named here), keeps messages in memory (5 MiB a partition) and forgets
+ * on request (so all of them are made at once), keeps messages in memory (5 MiB a partition) and forgets
  * them at its end.  Not for tests of what a broker promises: those use Apache Kafka. */
-#include "common.h"
+#include "topics.h"
 
 #include <librdkafka/rdkafka.h>
 #include <librdkafka/rdkafka_mock.h>
 #include <signal.h>
 #include <unistd.h>
+
+enum { PARTITIONS = 4 };
 
 static int write_file(const char *path, const char *text)
 {
@@ -33,21 +35,15 @@ static int write_file(const char *path, const char *text)
 	return n;
 }
 
-static int create_topics(rd_kafka_mock_cluster_t *cluster, char *const *specs)
+/* Every topic of the suite, with few partitions. */
+static int create_topics(rd_kafka_mock_cluster_t *cluster)
 {
-	for (; *specs != NULL; specs++) {
-		char *eq = strchr(*specs, '=');
-		long partitions = eq == NULL ? 0 : strtol(eq + 1, NULL, 10);
-		rd_kafka_resp_err_t e;
+	for (size_t i = 0; i < topics_n; i++) {
+		int n = topics_all[i].partitions < PARTITIONS ? topics_all[i].partitions : PARTITIONS;
+		rd_kafka_resp_err_t e = rd_kafka_mock_topic_create(cluster, topics_all[i].name, n, 1);
 
-		if (partitions < 1 || partitions > 1024) {
-			fprintf(stderr, "mockbroker: %s is not TOPIC=PARTITIONS\n", *specs);
-			return -EINVAL;
-		}
-		*eq = '\0';
-		e = rd_kafka_mock_topic_create(cluster, *specs, (int)partitions, 1);
 		if (e != RD_KAFKA_RESP_ERR_NO_ERROR) {
-			fprintf(stderr, "mockbroker: topic %s: %s\n", *specs, rd_kafka_err2str(e));
+			fprintf(stderr, "mockbroker: topic %s: %s\n", topics_all[i].name, rd_kafka_err2str(e));
 			return -EIO;
 		}
 	}
@@ -62,8 +58,8 @@ int main(int argc, char **argv)
 	sigset_t end;
 	int sig, r;
 
-	if (argc < 2) {
-		fprintf(stderr, "usage: mockbroker FILE [TOPIC=PARTITIONS ...]\n");
+	if (argc != 2) {
+		fprintf(stderr, "usage: mockbroker FILE\n");
 		return 100;
 	}
 	/* Before librdkafka's threads begin, which inherit the mask. */
@@ -78,7 +74,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "mockbroker: no mock cluster: %s\n", problem);
 		return 111;
 	}
-	r = create_topics(cluster, argv + 2);
+	r = create_topics(cluster);
 	if (r == 0) {
 		r = write_file(argv[1], rd_kafka_mock_cluster_bootstraps(cluster));
 		if (r != 0)

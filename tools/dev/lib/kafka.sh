@@ -147,11 +147,6 @@ kafka_start() {
 	kafka_launch && kafka_ready
 }
 
-# The mock cluster cannot create topics on request: what `waddle topics create` would make, small.
-mock_topics=(waddle.events=4 waddle.overlay=2 waddle.activities=2 waddle.registry=1 waddle.dlq=1
-	waddle.commands.memories=4 waddle.responses.memories=4
-	waddle.outbound.twitch=4 waddle.responses.collector-twitch=2)
-
 mock_written() {
 	[ -s "$dir/state/brokers" ] && return 0
 	proc_gone mockbroker && return 2
@@ -166,7 +161,7 @@ mock_up() {
 	fi
 	tool=$(built mockbroker) || die "build/*/mockbroker is not built yet: make"
 	rm -f "$dir/state/brokers"
-	spawn mockbroker "$tool" "$dir/state/brokers" "${mock_topics[@]}" || die "the mock broker did not start"
+	spawn mockbroker "$tool" "$dir/state/brokers" || die "the mock broker did not start"
 	wait_for 20 "the mock broker to say where it listens" mock_written || { show_log mockbroker; die "no mock broker"; }
 	step_done "ready on $(state_get brokers)"
 }
