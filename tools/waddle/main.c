@@ -28,6 +28,9 @@ static void forget_pg_variables(void)
 static const struct cli_command commands[] = {
 	{ "migrate", "[--dry-run]", "bring the database to this version's schema", cmd_migrate },
 	{ "topics", "create|list", "make the Kafka topics, or show them", cmd_topics },
+	{ "keys", "create|list|revoke", "API keys of services", cmd_keys },
+	{ "servers", "add|list", "channels and servers that are served", cmd_servers },
+	{ "commands", "list|enable|disable", "what is registered, and where it is enabled", cmd_commands },
 	{ 0 },
 };
 
