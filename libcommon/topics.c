@@ -28,6 +28,7 @@ const struct bus_topic topics_all[] = {
 	PLATFORM("twitch"),                                     /* with the fate of what was sent */
 	PLATFORM("discord"),
 	PLATFORM("slack"),
+	{ "waddle.outbound.terminal", 4, KEEP_1D },             /* `waddle chat`; every terminal reads all */
 };
 const size_t topics_n = ARRAY_LEN(topics_all);
 
