@@ -106,8 +106,10 @@ demo: install                           ## the main job on real input, from noth
 	BROKER=$(BROKER) tools/dev/demo
 check: $(UNIT) $(FUZZ) headers          ## unit tests, fuzz corpus, each header alone; no server needed
 	tests/run --mode $(MODE) unit fuzz
-check-one: $B/tests/$(or $(KIND),unit)/$(T) ## one test: T=test_arena, or KIND=integration T=test_db
-	tests/run --mode $(MODE) --only $(T) $(or $(KIND),unit)
+KIND     = $(patsubst tests/%/$(T).c,%,$(wildcard tests/*/$(T).c))
+check-one: $(foreach k,$(KIND),$B/tests/$k/$(T)) $(if $(filter integration,$(KIND)),all) ## one test: T=test_arena
+	@test -n "$(KIND)" || { echo "no tests/*/$(T).c" >&2; exit 2; }
+	tests/run --mode $(MODE) --only $(T) $(KIND)
 test: install                           ## everything, with sanitizers, against real servers
 	$(MAKE) -j2 SANITIZE=address,undefined all tests headers
 	tests/run --mode address-undefined unit fuzz integration
