@@ -199,7 +199,7 @@ void service_release(struct service *s)
 	s->state->holds--;
 }
 
-uint64_t service_holds(const struct service *s)
+uint64_t service_held(const struct service *s)
 {
 	return state_of(s)->holds;
 }
@@ -284,6 +284,14 @@ bool service_ready_text(const struct service *s, struct buf *out)
 	}
 	buf_add(out, STR("}}\n"));
 	return ready;
+}
+
+const char *service_dependency(const struct service *s, size_t i, bool *ret_up)
+{
+	if (i >= state_of(s)->n_deps)
+		return NULL;
+	*ret_up = s->state->deps[i].up;
+	return s->state->deps[i].what;
 }
 
 uint64_t service_turns(const struct service *s)

@@ -37,7 +37,7 @@ struct service {
 
 	/* Tables of its own and of the parts it uses, NULL at the end, as each of them:
 	 *      .metrics = (struct metric *const *const[]){ own_metrics, db_metrics, bus_metrics, NULL } */
-	struct metric *const *const *metrics;
+	struct metric *const *const *metrics;   /* see admin.h */
 
 	/* Open listeners and connections and return; being connected is reported later through
 	 * service_ready().  err kind AGAIN, CONFLICT or UNKNOWN -> exit 111, any other -> 100, since
@@ -66,6 +66,7 @@ void service_clear(struct service *s) NONNULL;
 /* Work in flight keeps a draining process alive.  Every hold is released exactly once. */
 void service_hold(struct service *s) NONNULL;
 void service_release(struct service *s) NONNULL;
+uint64_t service_held(const struct service *s) NONNULL;
 bool service_draining(const struct service *s) NONNULL;
 void service_drain(struct service *s) NONNULL;         /* as SIGTERM: begins a drain; twice is fine */
 
@@ -85,6 +86,8 @@ void service_off_turn(struct service *s, void (*fn)(void *arg), void *arg);
 void service_ready(struct service *s, const char *what, bool up) NONNULL;
 /* {"status":"ready","checks":{"kafka":true}}; "waiting" or "draining" with false. */
 bool service_ready_text(const struct service *s, struct buf *out) NONNULL;
+/* The i-th that was named, NULL past the last. */
+const char *service_dependency(const struct service *s, size_t i, bool *ret_up) NONNULL;
 uint64_t service_turns(const struct service *s) NONNULL;        /* of the loop so far; a metric */
 
 /* The rest of start() failed after the loop began, or an invariant of the outside world broke:

@@ -1,8 +1,10 @@
 /* service_main.c - the life of a process: settings, start, run, signals, drain, exit status. */
 #include "service_state.h"
 
+#include "admin.h"
 #include "clock.h"
 #include "err.h"
+#include "http.h"
 #include "log.h"
 #include "str.h"
 
@@ -10,7 +12,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-enum { EXIT_PERSON = 100, EXIT_AGAIN = 111 };
+enum { EXIT_PERSON = 100, EXIT_AGAIN = 111, CLOSE_MS = 3000, CUT_MS = 500 };
 
 extern char **environ;
 
@@ -19,6 +21,7 @@ static struct {                         /* one process, one life */
 	struct timer  drain_timer;
 	bool          over;             /* a drain ends here, finished or not */
 	bool          started;
+	struct http  *admin;
 	enum log_level level;
 } life;
 
@@ -139,7 +142,7 @@ static void drain_late(void *arg)
 	struct service *s = arg;
 
 	log_warn(NULL, "drain_late", "%llu still held after %lld ms, leaving them to another process",
-	         (unsigned long long)service_holds(s), (long long)s->base.drain_timeout_ms);
+	         (unsigned long long)service_held(s), (long long)s->base.drain_timeout_ms);
 	life.over = true;
 }
 
@@ -150,7 +153,7 @@ static void asked_to_stop(evutil_socket_t signo, short what, void *arg)
 	(void)what;
 	if (service_draining(s)) {
 		log_warn(NULL, "drain_cut", "second signal %d, leaving %llu held to another process", (int)signo,
-		         (unsigned long long)service_holds(s));
+		         (unsigned long long)service_held(s));
 		life.over = true;
 		return;
 	}
@@ -188,12 +191,22 @@ static void signals_stop(void)
 	life.term = life.intr = life.usr1 = NULL;
 }
 
+static bool is_quiet(void *arg)
+{
+	return service_quiet(arg);
+}
+
+/* What stop() closed may need turns to send a last answer, but not for ever. */
 static void finish(struct service *s)
 {
 	timer_stop(&life.drain_timer);
 	if (life.started && s->stop != NULL)
 		s->stop(s);
 	life.started = false;
+	http_close(life.admin);
+	life.admin = NULL;
+	if (!service_run(s, is_quiet, s, life.over ? CUT_MS : CLOSE_MS))
+		log_warn(NULL, "closed_late", "%llu still held", (unsigned long long)service_held(s));
 	signals_stop();
 	service_clear(s);
 	settings_clear(s);
@@ -214,7 +227,22 @@ static int run(struct service *s)
 			service_later(s, nothing, NULL);        /* do not wait */
 		service_turn(s);
 	}
-	return life.over && service_holds(s) > 0 ? EXIT_AGAIN : 0;
+	return life.over && service_held(s) > 0 ? EXIT_AGAIN : 0;
+}
+
+static int open_all(struct service *s, struct err *err)
+{
+	int r = 0;
+
+	if (s->base.admin_listen.n > 0) {
+		life.admin = admin_open(s, s->base.admin_listen, err);
+		if (life.admin == NULL)
+			return err->code;
+	}
+	if (s->start != NULL)
+		r = s->start(s, err);
+	life.started = r >= 0;
+	return r;
 }
 
 int service_main(struct service *s, int argc, char **argv)
@@ -239,17 +267,16 @@ int service_main(struct service *s, int argc, char **argv)
 		return EXIT_PERSON;
 	service_init(s);
 	signals_start(s);
-	if (s->start != NULL && s->start(s, &err) < 0) {
+	if (open_all(s, &err) < 0) {
 		status = exit_status(&err);
 		log_error(NULL, "start_failed", "%s", err.text);
 	} else {
-		life.started = true;
-		log_info(NULL, "started", "%s is up as " STR_FMT, s->version != NULL ? s->version : "this",
+		log_info(NULL, "started", "version %s as " STR_FMT, s->version != NULL ? s->version : "unknown",
 		         STR_ARG(s->base.instance));
 		status = run(s);
-		log_info(NULL, "stopped", "exit status %d", status);
 	}
 	finish(s);
+	log_info(NULL, "stopped", "exit status %d", status);
 	return status;
 }
 

@@ -4,8 +4,7 @@
 
 #include "service.h"
 
-void     service_turn(struct service *s) NONNULL;               /* one, see service.h */
-uint64_t service_holds(const struct service *s) NONNULL;
-bool     service_quiet(const struct service *s) NONNULL;        /* nothing held, nothing to free */
+void service_turn(struct service *s) NONNULL;               /* one, see service.h */
+bool service_quiet(const struct service *s) NONNULL;        /* nothing held, nothing to free */
 
 #endif

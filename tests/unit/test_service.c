@@ -7,6 +7,7 @@
 #include "log.h"
 #include "str.h"
 
+#include <arpa/inet.h>
 #include <event2/event.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -564,6 +565,74 @@ static void help_shows_both_tables_and_version_the_version(void **state)
 	assert_non_null(strstr(l.said, "unknown argument --verbose"));
 }
 
+static int connect_to(int port)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+		.sin_addr = { htonl(INADDR_LOOPBACK) } };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(connect(fd, (const struct sockaddr *)&a, sizeof(a)), 0);
+	return fd;
+}
+
+static void the_admin_listener_answers_through_the_whole_life(void **state)
+{
+	static const char *const env[] = { "ADMIN_LISTEN", "127.0.0.1:0", "TESTER_WORD", "hold", NULL };
+	static const char request[] = "GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+	char text[2000];
+	const char *at;
+	size_t n = 0;
+	struct life l;
+	struct str rest;
+	int64_t port = 0;
+	ssize_t got;
+	int fd, half;
+
+	(void)state;
+	begin(&l, env, NULL);
+	HEARD(&l, "\"started\"");
+	at = strstr(l.said, "on port ");
+	assert_non_null(at);
+	assert_int_equal(str_int(str_cut(str_of(at + strlen("on port ")), '"', &rest), 1, 65535, &port), 0);
+	half = connect_to((int)port);           /* never finishes its request */
+	assert_int_equal(write(half, request, 10), 10);
+	fd = connect_to((int)port);
+	assert_int_equal(write(fd, request, sizeof(request) - 1), (ssize_t)sizeof(request) - 1);
+	while ((got = read(fd, text + n, sizeof(text) - 1 - n)) > 0)
+		n += (size_t)got;
+	text[n] = '\0';
+	close(fd);
+	assert_true(str_starts(str_of(text), STR("HTTP/1.1 200 ")));
+	assert_non_null(strstr(text, "{\"status\":\"ready\",\"checks\":{}}"));
+	kill(l.pid, SIGTERM);
+	ENDS_WITH(&l, 0);
+	close(half);
+	assert_null(strstr(l.said, "closed_late"));
+}
+
+static void an_admin_address_in_use_exits_111(void **state)
+{
+	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	socklen_t n = sizeof(a);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	const char *env[] = { "ADMIN_LISTEN", NULL, NULL };
+	char listening[40];
+	struct life l;
+
+	(void)state;
+	assert_int_equal(bind(fd, (const struct sockaddr *)&a, sizeof(a)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
+	snprintf(listening, sizeof(listening), "127.0.0.1:%d", ntohs(a.sin_port));
+	env[1] = listening;
+	begin(&l, env, NULL);
+	ENDS_WITH(&l, 111);
+	close(fd);
+	assert_non_null(strstr(l.said, "ADMIN_LISTEN=127.0.0.1:"));
+	assert_null(strstr(l.said, "ready_for_signals"));
+}
+
 /* What a service says it needs is reported with everything else. */
 static void needs_of_a_service_must_be_set(void **state)
 {
@@ -614,6 +683,8 @@ int main(void)
 		cmocka_unit_test(how_start_fails_decides_who_must_act),
 		cmocka_unit_test(what_breaks_later_stops_and_exits_by_kind),
 		cmocka_unit_test(help_shows_both_tables_and_version_the_version),
+		cmocka_unit_test(the_admin_listener_answers_through_the_whole_life),
+		cmocka_unit_test(an_admin_address_in_use_exits_111),
 		cmocka_unit_test(needs_of_a_service_must_be_set),
 	};
 
