@@ -55,6 +55,7 @@ $B/$1: $(call obj,tools/$1/*.c) $B/libcommon.a
 	$$(Q)$$(CC) $$(CFLAGS) -o $$@ $$^ $$(ALL_L) $$(LIBS_$1)
 endef
 LIBS_waddle := -ledit
+LIBS_eventsub := $B/libcommon.a     # again, for the harness object that comes after it
 $(foreach t,$(TOOLS),$(eval $(call tool,$t)))
 
 # `waddle migrate` carries schema/ inside: each file as a text, in order.
@@ -68,6 +69,8 @@ $B/tools/waddle/schema_built_in.o: $B/tools/waddle/schema_built_in.c tools/waddl
 	@printf '  CC   %s\n' $@
 	$(Q)$(CC) $(ALL_C) -iquote tools/waddle -c -o $@ $<
 $B/waddle: $B/tools/waddle/schema_built_in.o
+
+$B/eventsub: $B/tests/harness/eventsub.o
 
 $B/libcommon.a: $(COMMON)
 	@printf '  AR   %s\n' $@
