@@ -116,6 +116,22 @@ check-one: $(foreach k,$(KIND),$B/tests/$k/$(T)) $(if $(filter integration,$(KIN
 test: install                           ## everything, with sanitizers, against real servers
 	$(MAKE) -j2 SANITIZE=address,undefined all tests headers
 	tests/run --mode address-undefined unit fuzz integration
+# Coverage-guided, with clang.  What it finds stays in build/corpus/<name>/, an input that broke a
+# property in build/crash/; a crash becomes a file of tests/fuzz/corpus/<name>/.
+FUZZ_SECONDS ?= 30
+fuzz:                                   ## fuzz every decoder, FUZZ_SECONDS each (clang); F=fuzz_x for one
+	$(MAKE) CC="$(if $(findstring ccache,$(CC)),ccache )clang" WERROR= SANITIZE=fuzzer-no-link,address,undefined fuzzers
+	@mkdir -p $(BUILD)/crash; for f in $(or $(F),$(notdir $(FUZZ))); do \
+	  mkdir -p $(BUILD)/corpus/$${f#fuzz_}; printf '  FUZZ %s, %s s\n' $$f $(FUZZ_SECONDS); \
+	  $(BUILD)/fuzzer-no-link-address-undefined/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
+	    -max_len=16384 -artifact_prefix=$(BUILD)/crash/$$f- -verbosity=1 -print_final_stats=1 \
+	    $(BUILD)/corpus/$${f#fuzz_} tests/fuzz/corpus/$${f#fuzz_} >$(BUILD)/crash/$$f.log 2>&1 \
+	    || { tail -n 40 $(BUILD)/crash/$$f.log; exit 1; }; \
+	  grep -E 'number_of_executed|new_units' $(BUILD)/crash/$$f.log; done
+fuzzers: $(patsubst %,$B/fuzz/%,$(or $(F),$(notdir $(FUZZ))))
+$B/fuzz/fuzz_%: $B/tests/fuzz/fuzz_%.o $B/libcommon.a
+	@mkdir -p $(@D)
+	$(Q)$(CC) -g -fsanitize=fuzzer,address,undefined -o $@ $^ $(ALL_L)
 tests: $(TESTS)                         ## build every test program
 # Each header of libcommon compiles alone, with gcc and, where it is installed, clang.
 HEADERS := $(patsubst %.h,$B/%.h.ok,$(wildcard libcommon/*.h tests/harness/*.h))
@@ -135,5 +151,5 @@ clean:                                  ## remove build/ (a running stack keeps 
 	rm -rf $(BUILD)
 
 .SECONDARY:
-.PHONY: all help clean install start stop status demo check check-one test tests headers
+.PHONY: all help clean install start stop status demo check check-one test tests headers fuzz fuzzers
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
