@@ -1,0 +1,497 @@
+/* dispatch.c - judged events become rows, rows become commands, in that order.
+ *
+ * A turn is one transaction: the pending executions of up to 512 events, the usage counts of the
+ * commands they name and the decisions of events nothing runs for.  Nothing is sent for a turn
+ * that did not commit; an event is done when the broker has all its commands.  A crash in between
+ * repeats events, whose rows then exist (ids and created_at are the event's own), and sends
+ * again: the module's inbox makes that harmless (router.md 12).
+ *
+ * Two turns may be out at a time: while one commits the next is being filled, so that the busier
+ * the router, the larger the batches, without waiting for more to come. */
+#include "router.h"
+#include "clock.h"
+#include "err.h"
+#include "ids.h"
+#include "log.h"
+#include "metrics.h"
+#include "service.h"
+
+enum { MAX_TURNS = 4, TURN_BYTES = 4 << 20, EXECUTION_COLUMNS = 21, DECISION_COLUMNS = 13 };
+
+struct shipment {                       /* a command to send after the commit */
+	struct work      *w;
+	struct candidate *c;
+	struct str        key, body;
+};
+
+struct turn {
+	struct dispatch *d;
+	struct arena    *mem;
+	struct list      works, node;
+	size_t           n_works;
+	bool             busy, committed;
+	struct shipment *ship;
+	size_t           n_ship, shipped;
+	int64_t          started_us, sent_at_ms;
+};
+
+struct dispatch {
+	struct router *r;
+	struct list    staged;          /* judged, waiting for a turn */
+	struct list    active;          /* turns in the order they were begun */
+	size_t         n_staged;
+	struct turn    turn[MAX_TURNS];
+	int            n_turns;
+	struct timer   retry;
+	unsigned       failures;
+	bool           resting;
+};
+
+METRIC(executions, METRIC_COUNTER, "waddle_router_executions_total", "Execution rows written as pending.");
+METRIC(rows, METRIC_HISTOGRAM, "waddle_router_batch_rows", "Events per transaction (the bounds count rows here).");
+METRIC(seconds, METRIC_HISTOGRAM, "waddle_router_batch_seconds", "From filling a transaction to its commit.");
+METRIC(repeated, METRIC_COUNTER, "waddle_router_batch_retries_total", "Transactions that failed and were repeated.");
+METRIC(staged_now, METRIC_GAUGE, "waddle_router_staged", "Judged events waiting for a transaction.");
+struct metric *const dispatch_metrics[] = { &executions, &rows, &seconds, &repeated, &staged_now, NULL };
+
+static void fill(struct dispatch *d);
+
+/* The enabling row's config with the community beside it: {"a":1} and {...} -> {"a":1,"community":{...}}. */
+static struct str config_of(struct arena *mem, const struct grant *g, const struct place *p)
+{
+	struct str own = g->config;
+
+	if (own.n < 2 || own.p[own.n - 1] != '}')
+		own = STR("{}");
+	own.n--;
+	return arena_printf(mem, STR_FMT "%s\"community\":" STR_FMT "}", STR_ARG(own), own.n > 1 ? "," : "",
+	                    STR_ARG(p->community));
+}
+
+static struct js_list labels_of(struct arena *mem, const struct person *p)
+{
+	struct js_list list = { 0 };
+	int64_t now_ms = clock_unix_ms();
+
+	if (p == NULL || p->n_labels == 0)
+		return list;
+	list.items = arena_alloc(mem, p->n_labels * sizeof(struct str));
+	for (size_t i = 0; i < p->n_labels; i++)
+		if (p->labels[i].until_ms == 0 || p->labels[i].until_ms > now_ms)
+			((struct str *)list.items)[list.n++] = p->labels[i].name;
+	return list;
+}
+
+static struct str encode(struct turn *t, struct work *w, struct candidate *c)
+{
+	const struct place *place = cache_value(w->place);
+	struct buf out = BUF(256 * 1024);
+	struct str body = STR_NONE;
+	struct command_msg m = {
+		.execution_id = str_of(c->execution_id), .session_id = str_of(w->session_id),
+		.event_id = w->ev.event_id, .community_id = place->community_id,
+		.entity_id = place->entity_id, .entity = w->ev.entity, .platform = w->ev.platform,
+		.user = w->ev.user, .trigger = TRIGGER_COMMAND, .message_type = w->ev.message_type,
+		.prefix = w->cmd.prefix, .command = w->cmd.name, .parameters = w->cmd.params,
+		.raw_message = w->ev.message_content, .event_data = w->ev.metadata,
+		.config = config_of(t->mem, cache_value(c->grant), place), .reply_ref = w->ev.reply_ref,
+		.created_at_ms = w->ev.received_at_ms,
+	};
+
+	m.user.labels = labels_of(t->mem, w->person != NULL ? cache_value(w->person) : NULL);
+	m.user.community_role = str_of(role_names[judge_role(w)]);
+	js_encode(envelope_fields[ENV_COMMAND], &m, &out);
+	if (buf_str(&out, &body) == 0)
+		body = arena_str(t->mem, body);
+	else
+		body = STR_NONE;
+	buf_clear(&out);
+	return body;
+}
+
+static struct str params_json(struct arena *mem, struct js_list params)
+{
+	struct buf b = BUF(256 * 1024);
+	struct str ret = STR("[]");
+
+	buf_add(&b, STR("["));
+	for (size_t i = 0; i < params.n; i++) {
+		if (i > 0)
+			buf_add(&b, STR(","));
+		buf_json(&b, ((const struct str *)params.items)[i]);
+	}
+	buf_add(&b, STR("]"));
+	if (buf_str(&b, &ret) == 0)
+		ret = arena_str(mem, ret);
+	buf_clear(&b);
+	return ret;
+}
+
+/* Rows are columns here: one array per parameter of the statement. */
+struct columns { struct db_param *at[EXECUTION_COLUMNS]; size_t n, cols; };
+
+static void columns_init(struct columns *c, struct arena *mem, size_t cols, size_t rows_max)
+{
+	c->n = 0;
+	c->cols = cols;
+	for (size_t i = 0; i < cols; i++)
+		c->at[i] = arena_alloc(mem, rows_max * sizeof(struct db_param));
+}
+
+static void columns_add(struct columns *c, const struct db_param *row, size_t n)
+{
+	ASSERT(n == c->cols);
+	for (size_t i = 0; i < n; i++)
+		c->at[i][c->n] = row[i];
+	c->n++;
+}
+
+static void columns_params(const struct columns *c, struct db_param *out)
+{
+	for (size_t i = 0; i < c->cols; i++)
+		out[i] = DB_ARRAY(c->at[i], c->n);
+}
+
+#define ROW(...) (const struct db_param[]){ __VA_ARGS__ }, \
+	sizeof((const struct db_param[]){ __VA_ARGS__ }) / sizeof(struct db_param)
+
+/* NULL stays NULL. */
+static struct db_param opt(struct str s)
+{
+	return s.p == NULL ? DB_NULL : DB_STR(s);
+}
+
+static void execution_row(struct turn *t, struct columns *cols, struct work *w, struct candidate *c)
+{
+	const struct place *place = cache_value(w->place);
+	const struct grant *g = cache_value(c->grant);
+	struct str body;
+	char key[24];
+	int n;
+
+	id_execution(w->ev.event_id, c->route->id, 0, c->execution_id);
+	body = encode(t, w, c);
+	if (body.p == NULL) {
+		/* Metadata at its own limit and a config that fills the rest: the message would be
+		 * refused everywhere behind us. */
+		c->verdict = VERDICT_UNREACHABLE;
+		return;
+	}
+	n = snprintf(key, sizeof key, "%lld", (long long)place->community_id);
+	t->ship[t->n_ship++] = (struct shipment){
+		w, c, arena_str(t->mem, (struct str){ key, (size_t)n }), body,
+	};
+	columns_add(cols, ROW(
+		DB_STR(str_of(c->execution_id)), DB_TIME(w->ev.received_at_ms), DB_INT(c->route->id),
+		DB_INT(place->entity_id), DB_INT(place->community_id), DB_STR(w->ev.user.id),
+		DB_STR(w->ev.user.name), DB_STR(w->ev.message_content), DB_STR(params_json(t->mem, w->cmd.params)),
+		DB_STR(c->route->location_url), DB_STR(body), DB_STR(str_of(w->session_id)),
+		DB_STR(w->ev.event_id), DB_STR(str_of(w->trace_id)), DB_STR(c->route->module),
+		opt(w->ev.reply_ref), DB_INT(c->route->timeout_ms), DB_INT(g->permission_id)));
+}
+
+static void decision_row(struct columns *cols, struct work *w)
+{
+	const struct place *place = w->place != NULL ? cache_value(w->place) : NULL;
+
+	columns_add(cols, ROW(
+		DB_STR(w->ev.event_id), DB_TIME(w->ev.received_at_ms), opt(w->ev.dedupe_key),
+		DB_STR(str_of(verdict_names[w->verdict])), DB_INT(verdict_codes[w->verdict]),
+		DB_STR(w->ev.entity), place != NULL ? DB_INT(place->entity_id) : DB_NULL,
+		place != NULL ? DB_INT(place->community_id) : DB_NULL, DB_STR(w->ev.platform),
+		DB_STR(w->ev.user.id), DB_STR(str_of(w->session_id)), DB_STR(str_of(w->trace_id)),
+		DB_STR(w->cmd.name)));
+}
+
+static void rested(void *arg)
+{
+	struct dispatch *d = arg;
+
+	d->resting = false;
+	fill(d);
+}
+
+/* Back to the front, in order. */
+static void unstage(struct turn *t, bool alone)
+{
+	struct dispatch *d = t->d;
+
+	while (!list_empty(&t->works)) {
+		struct list *last = t->works.prev;
+		struct work *w = CONTAINER_OF(last, struct work, node);
+
+		list_del(last);
+		w->alone = w->alone || alone;
+		list_add_head(&d->staged, last);
+		d->n_staged++;
+	}
+}
+
+static void turn_end(struct turn *t)
+{
+	arena_reset(t->mem);
+	list_del(&t->node);
+	t->busy = t->committed = false;
+	t->n_works = t->n_ship = t->shipped = 0;
+	t->ship = NULL;
+	list_init(&t->works);
+}
+
+static void acknowledged(void *arg, const struct err *err)
+{
+	struct work *w = arg;
+
+	IS_A(w, WORK_MAGIC);
+	/* A message the broker will not take is fatal in bus.c; here only closing is left, and then
+	 * the offset must stay where it is. */
+	if (err == NULL) {
+		ASSERT(w->unacked > 0);
+		if (--w->unacked == 0)
+			intake_done(w);
+	}
+}
+
+/* Sends what the committed turn holds; false: the local queue is full, go on next turn of the loop. */
+static bool ship(struct turn *t)
+{
+	struct router *r = t->d->r;
+
+	for (; t->shipped < t->n_ship; t->shipped++) {
+		struct shipment *s = &t->ship[t->shipped];
+		const struct place *place = cache_value(s->w->place);
+		char traceparent[56];
+		struct envelope env = {
+			.kind = ENV_COMMAND, .id = str_of(s->c->execution_id), .source = STR("waddle/router"),
+			.time_ms = t->sent_at_ms, .deadline_ms = t->sent_at_ms + s->c->route->timeout_ms,
+			.lsn = *router_lsn(r, place->community_id),
+		};
+		struct envelope_headers head;
+		int n = snprintf(traceparent, sizeof traceparent, "00-%s-%.16s-01", s->w->trace_id,
+		                 s->w->trace_id);
+
+		env.traceparent = (struct str){ traceparent, (size_t)n };
+		envelope_headers(&env, s, &head);      /* env has the id, the body is encoded already */
+		if (bus_send(r->bus, s->c->route->topic.p, s->key, s->body, head.h, head.n, acknowledged, s->w) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* In the order the turns were begun: commands of a community must not overtake each other. */
+static void ship_ready(struct dispatch *d)
+{
+	struct list *n;
+
+	while ((n = list_first(&d->active)) != NULL) {
+		struct turn *t = CONTAINER_OF(n, struct turn, node);
+
+		if (!t->committed || !ship(t))
+			return;
+		turn_end(t);
+	}
+}
+
+static void committed(void *arg, const struct db_result *res, const struct err *err)
+{
+	struct turn *t = arg;
+	struct dispatch *d = t->d;
+	bool data;
+
+	(void)res;
+	if (err == NULL) {
+		struct list *n;
+
+		d->failures = 0;
+		metric_observe_us(&seconds, 0, clock_exact_us() - t->started_us);
+		metric_add(&executions, 0, t->n_ship);
+		t->committed = true;
+		t->sent_at_ms = clock_unix_ms();
+		while ((n = list_pop(&t->works)) != NULL) {
+			struct work *w = CONTAINER_OF(n, struct work, node);
+
+			if (w->unacked == 0)
+				intake_done(w);         /* nothing runs; the decision is kept */
+		}
+		ship_ready(d);
+		fill(d);
+		return;
+	}
+	/* Classes 22 and 23: the data of one row.  Everything else may pass with time. */
+	data = strncmp(err->sqlstate, "22", 2) == 0 || strncmp(err->sqlstate, "23", 2) == 0;
+	if (data && t->n_works == 1) {
+		struct work *w = CONTAINER_OF(list_pop(&t->works), struct work, node);
+
+		log_warn(NULL, "event_unstorable", "to the dead-letter topic: %s", err->text);
+		w->unacked = 0;
+		intake_reject(w, "database", err);
+	} else {
+		metric_add(&repeated, 0, 1);
+		log_rarely(5000, L_WARN, NULL, "batch_failed", "%zu events will be tried again%s: %s", t->n_works,
+		           data ? " one by one" : "", err->text);
+		unstage(t, data);
+		if (!data && !d->resting) {
+			d->resting = true;
+			timer_start(d->r->s, &d->retry, clock_backoff_ms(d->failures++, 50, 2000), rested, d);
+		}
+	}
+	turn_end(t);
+	ship_ready(d);
+	fill(d);
+}
+
+static const char execution_sql[] =
+	"WITH x AS (SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::integer[], $5::integer[], "
+	"$6::text[], $7::text[], $8::text[], $9::jsonb[], $10::text[], $11::jsonb[], $12::uuid[], $13::text[], "
+	"$14::text[], $15::text[], $16::text[], $17::integer[], $18::bigint[]) "
+	"AS t(execution_id, created_at, command_id, entity_id, community_id, user_id, user_name, message_content, "
+	"parameters, location_url, request_payload, session_id, event_id, trace_id, module_name, reply_ref, "
+	"timeout_ms, permission_id)), "
+	"made AS (INSERT INTO command_executions (execution_id, created_at, command_id, entity_id, community_id, "
+	"user_id, user_name, message_content, parameters, location_url, request_payload, session_id, event_id, "
+	"trace_id, module_name, reply_ref, timeout_ms, sent_at) SELECT execution_id, created_at, command_id, "
+	"entity_id, community_id, user_id, user_name, message_content, parameters, location_url, request_payload, "
+	"session_id, event_id, trace_id, module_name, reply_ref, timeout_ms, now() FROM x "
+	"ON CONFLICT (execution_id, created_at) DO NOTHING RETURNING execution_id), "
+	"used AS (SELECT permission_id, count(DISTINCT execution_id) AS n FROM made JOIN x USING (execution_id) GROUP BY 1), "
+	/* in id order, so that two routers cannot wait for each other */
+	"held AS (SELECT p.id, used.n FROM command_permissions p JOIN used ON p.id = used.permission_id "
+	"ORDER BY p.id FOR UPDATE OF p) "
+	"UPDATE command_permissions p SET usage_count = p.usage_count + held.n, last_used = now() "
+	"FROM held WHERE p.id = held.id";
+
+static const char decision_sql[] =
+	"INSERT INTO event_decisions (event_id, created_at, dedupe_key, verdict, code, entity, entity_id, "
+	"community_id, platform, user_id, session_id, trace_id, reason) SELECT * FROM unnest($1::text[], "
+	"$2::timestamptz[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::integer[], $8::integer[], "
+	"$9::text[], $10::text[], $11::uuid[], $12::text[], $13::text[]) ON CONFLICT DO NOTHING";
+
+/* Takes staged events into a free turn and sends it to the database. */
+static bool turn_begin(struct dispatch *d, struct turn *t)
+{
+	struct db_param param[EXECUTION_COLUMNS];
+	struct columns made, decided;
+	struct db_tx *tx;
+	size_t max = (size_t)d->r->settings->batch_rows;
+	struct list *n;
+	int r = 0;
+
+	tx = db_tx_begin(d->r->db, 0);
+	if (tx == NULL)
+		return false;
+	if (max > d->n_staged)
+		max = d->n_staged;
+	t->busy = true;
+	list_add_tail(&d->active, &t->node);
+	t->started_us = clock_exact_us();
+	t->ship = arena_alloc(t->mem, max * MAX_CANDIDATES * sizeof t->ship[0]);
+	columns_init(&made, t->mem, 18, max * MAX_CANDIDATES);
+	columns_init(&decided, t->mem, DECISION_COLUMNS, max);
+	while (t->n_works < max && arena_used(t->mem) < TURN_BYTES && (n = list_first(&d->staged)) != NULL) {
+		struct work *w = CONTAINER_OF(n, struct work, node);
+
+		if (w->alone && t->n_works > 0)
+			break;
+		list_del(n);
+		d->n_staged--;
+		if (bus_msg_void(w->m)) {
+			intake_done(w);         /* its new owner does it */
+			continue;
+		}
+		list_add_tail(&t->works, n);
+		t->n_works++;
+		w->unacked = 0;
+		for (size_t i = 0; i < w->n_cand; i++)
+			if (w->verdict == VERDICT_PENDING && w->cand[i].verdict == VERDICT_PENDING) {
+				execution_row(t, &made, w, &w->cand[i]);
+				w->unacked += w->cand[i].verdict == VERDICT_PENDING;
+			}
+		if (w->unacked == 0)
+			decision_row(&decided, w);
+		if (w->alone)
+			break;
+	}
+	metric_set(&staged_now, 0, (int64_t)d->n_staged);
+	metric_observe_us(&rows, 0, (int64_t)t->n_works * 1000);
+	if (t->n_works == 0) {
+		db_tx_abort(tx);
+		turn_end(t);
+		return false;
+	}
+	if (made.n > 0) {
+		columns_params(&made, param);
+		r = db_tx_send(tx, NULL, NULL, execution_sql, param, made.cols);
+	}
+	if (r == 0 && decided.n > 0) {
+		columns_params(&decided, param);
+		r = db_tx_send(tx, NULL, NULL, decision_sql, param, decided.cols);
+	}
+	if (r != 0) {
+		/* Text was checked at the edge, sizes are bounded: only a bug gets here. */
+		struct err err = { 0 };
+
+		db_tx_abort(tx);
+		(void)!err_set(&err, r, "a batch of %zu events could not be encoded", t->n_works);
+		memcpy(err.sqlstate, "22000", 6);
+		committed(t, NULL, &err);
+		return false;
+	}
+	db_tx_commit(tx, committed, t);
+	return true;
+}
+
+static void fill(struct dispatch *d)
+{
+	while (d->n_staged > 0 && !d->resting) {
+		struct turn *free_turn = NULL;
+
+		for (int i = 0; i < d->n_turns && free_turn == NULL; i++)
+			if (!d->turn[i].busy)
+				free_turn = &d->turn[i];
+		if (free_turn == NULL || !turn_begin(d, free_turn))
+			return;
+	}
+}
+
+static void loop_turn(void *arg)
+{
+	struct dispatch *d = arg;
+
+	ship_ready(d);
+	fill(d);
+}
+
+void dispatch_add(struct dispatch *d, struct work *w)
+{
+	list_add_tail(&d->staged, &w->node);
+	d->n_staged++;
+}
+
+struct dispatch *dispatch_open(struct router *r)
+{
+	struct dispatch *d = XNEW(struct dispatch);
+
+	d->r = r;
+	list_init(&d->staged);
+	list_init(&d->active);
+	d->n_turns = (int)r->settings->batches_in_flight;
+	for (int i = 0; i < d->n_turns; i++) {
+		d->turn[i].d = d;
+		d->turn[i].mem = arena_new(256 * 1024, 64 << 20);
+		list_init(&d->turn[i].works);
+		list_init(&d->turn[i].node);
+	}
+	service_on_turn(r->s, loop_turn, d);
+	return d;
+}
+
+/* After db_close() and bus_close(). */
+void dispatch_close(struct dispatch *d)
+{
+	if (d == NULL)
+		return;
+	service_off_turn(d->r->s, loop_turn, d);
+	timer_stop(&d->retry);
+	for (int i = 0; i < d->n_turns; i++)
+		arena_free(d->turn[i].mem);
+	free(d);
+}

@@ -1,0 +1,132 @@
+/* judge.c - may this user run this command here, now?  (router.md 8 and 9)
+ *
+ * Everything asked for is at hand: no I/O.  The checks stand in the order of the table there, the
+ * first that fails is the verdict.  The limit comes last, so that a refused try counts nothing. */
+#include "router.h"
+#include "clock.h"
+
+const char *const verdict_names[VERDICT_COUNT] = {
+#define X(name, text, code) text,
+	VERDICTS(X)
+#undef X
+};
+
+const int verdict_codes[VERDICT_COUNT] = {
+#define X(name, text, code) code,
+	VERDICTS(X)
+#undef X
+};
+
+enum { GLOBAL_COMMUNITY = 1 };
+
+int judge_role(const struct work *w)
+{
+	const struct place *place = cache_value(w->place);
+	const struct person *person = w->person != NULL ? cache_value(w->person) : NULL;
+	int rank = person != NULL ? person->role : ROLE_MEMBER;
+
+	if (place->community_id == GLOBAL_COMMUNITY)
+		return rank;            /* whose channel it is gives no rights over everyone */
+	for (int role = ROLE_OWNER; role < rank; role++)
+		if (w->ev.user.roles & 1u << role)
+			rank = role == ROLE_OWNER ? ROLE_ADMIN : role;  /* owner only by the stored role */
+	if (person != NULL && person->role < rank)
+		rank = person->role;
+	return rank;
+}
+
+static bool listed(struct js_list list, struct str who)
+{
+	const struct str *at = list.items;
+
+	for (size_t i = 0; i < list.n; i++)
+		if (str_eq(at[i], who))
+			return true;
+	return false;
+}
+
+static bool holds(const struct person *p, struct str label, int64_t now_ms)
+{
+	for (size_t i = 0; p != NULL && i < p->n_labels; i++)
+		if (str_eq_fold(p->labels[i].name, label) &&
+		    (p->labels[i].until_ms == 0 || p->labels[i].until_ms > now_ms))
+			return true;
+	return false;
+}
+
+static bool holds_all(const struct person *p, struct js_list labels)
+{
+	const struct str *at = labels.items;
+	int64_t now_ms = clock_unix_ms();
+
+	for (size_t i = 0; i < labels.n; i++)
+		if (!holds(p, at[i], now_ms))
+			return false;
+	return true;
+}
+
+static enum verdict within_limit(struct work *w, struct candidate *c)
+{
+	const struct place *place = cache_value(w->place);
+	char text[512];
+	int n;
+
+	if (c->route->rate_limit == 0)
+		return VERDICT_PENDING;
+	n = snprintf(text, sizeof text, "%lld:%lld:" STR_FMT, (long long)c->route->id,
+	             (long long)place->entity_id, STR_ARG(w->ev.user.id));
+	if (n < 0 || (size_t)n >= sizeof text)
+		n = sizeof text - 1;    /* ids are at most 255 code points; longer ones share a window */
+	c->retry_after_ms = limit_take(w->r->limit, (struct str){ text, (size_t)n },
+	                               (struct limit_rule){ c->route->rate_limit, 60000 },
+	                               w->ev.received_at_ms);
+	return c->retry_after_ms > 0 ? VERDICT_RATE_LIMITED : VERDICT_PENDING;
+}
+
+static enum verdict judge_one(struct work *w, struct candidate *c, int role)
+{
+	const struct person *person = w->person != NULL ? cache_value(w->person) : NULL;
+	const struct grant *g = c->grant != NULL ? cache_value(c->grant) : NULL;
+
+	if (g == NULL || !g->enabled)
+		return VERDICT_NOT_ENABLED;
+	if (listed(g->deny, w->ev.user.id))
+		return VERDICT_DENIED_USER;
+	if (!listed(g->allow, w->ev.user.id) && role > (g->min_role >= 0 ? g->min_role : c->route->min_role))
+		return VERDICT_DENIED_ROLE;
+	if (!holds_all(person, g->labels))
+		return VERDICT_DENIED_LABEL;
+	if (c->route->auth_required && (person == NULL || !person->linked))
+		return VERDICT_AUTH_REQUIRED;
+	if (c->route->topic.n == 0)
+		return VERDICT_UNREACHABLE;     /* only Kafka modules can be reached */
+	return within_limit(w, c);
+}
+
+void judge(struct work *w)
+{
+	const struct place *place = w->place != NULL ? cache_value(w->place) : NULL;
+	int role;
+
+	IS_A(w, WORK_MAGIC);
+	if (place == NULL) {
+		w->verdict = VERDICT_NOT_MONITORED;
+		return;
+	}
+	if (!place->active) {
+		w->verdict = VERDICT_ENTITY_INACTIVE;
+		return;
+	}
+	if (w->n_cand == 0) {
+		w->verdict = VERDICT_UNKNOWN_COMMAND;
+		return;
+	}
+	role = judge_role(w);
+	w->verdict = VERDICT_COUNT;
+	for (size_t i = 0; i < w->n_cand; i++) {
+		w->cand[i].verdict = judge_one(w, &w->cand[i], role);
+		/* The most successful one: PENDING is the lowest of those that can appear here. */
+		if (w->cand[i].verdict < w->verdict)
+			w->verdict = w->cand[i].verdict;
+	}
+}

@@ -1,0 +1,67 @@
+/* lookup.h - what the router knows about places, commands, enablement and people.
+ *
+ * Four caches, filled from the read pool in arrays: the misses of one loop turn travel as one
+ * statement each.  Values are immutable and counted; an entry is dropped by NOTIFY and, as the
+ * safety net, by its time to live (router.md 18).  A database error is never an answer: the load
+ * is repeated until it succeeds and the event waits. */
+#ifndef LOOKUP_H
+#define LOOKUP_H
+
+#include "cache.h"
+#include "db.h"
+#include "envelope.h"
+
+/* An entity of a monitored server: where something happened (router.md 6). */
+struct place {
+	int64_t    entity_id, community_id;
+	int64_t    server_wide_id;      /* entity whose permission rows are the default; 0: none */
+	bool       active;
+	struct str community;           /* JSON object for command.config.community */
+	struct str outbound_key;        /* Twitch: bot account id when known, else channel id */
+};
+
+struct route {                          /* one row of commands */
+	int64_t    id, timeout_ms;
+	uint32_t   rate_limit;          /* per minute, 0: none */
+	int        min_role;            /* enum role */
+	bool       auth_required;
+	struct str module_id, module;   /* "workflow:<uuid>" and "workflow" */
+	struct str topic;               /* "waddle.commands.memories"; empty: not a Kafka module */
+	struct str location_url;
+};
+struct routes { size_t n; struct route at[]; };   /* by priority, then id */
+
+struct grant {                          /* the deciding command_permissions row (router.md 7) */
+	bool       enabled;
+	int        min_role;            /* -1: the command's own */
+	int64_t    permission_id;
+	struct str config;              /* JSON object */
+	struct js_list labels, allow, deny;     /* of struct str */
+};
+
+struct held_label { struct str name; int64_t until_ms; };       /* until 0: for ever */
+struct person {                         /* community_members, community_labels, identities */
+	int        role;                /* enum role */
+	bool       linked;
+	size_t     n_labels;
+	struct held_label labels[];
+};
+
+enum lookup_kind { LOOKUP_PLACE, LOOKUP_ROUTES, LOOKUP_GRANT, LOOKUP_PERSON, LOOKUP_KINDS };
+
+struct lookup;
+struct lookup *lookup_open(struct service *s, struct db *db) RETURNS_NONNULL;
+void lookup_close(struct lookup *l);
+
+/* The value, or NULL with *ret_none true: there is none.  NULL and false: being loaded, again()
+ * is called once when it is worth asking again - never from inside.  The item is the caller's to
+ * release.  fields: place {address}; routes {prefix and name}; grant {command, entity, server-wide entity}; person {community, platform, user}. */
+struct cache_item *lookup_get(struct lookup *l, enum lookup_kind kind, const struct str *fields, size_t n,
+                              bool *ret_none, void (*again)(void *arg), void *arg) MUST_CHECK;
+
+/* A notification of waddle_invalidate: "table" or "table:key".  STR_NONE: everything. */
+void lookup_invalidate(struct lookup *l, struct str notice);
+
+extern struct metric *const lookup_metrics[];
+
+#endif

@@ -1,0 +1,96 @@
+/* waddle-router - resolves chat to commands, and modules' answers to messages. */
+#include "router.h"
+#include "config.h"
+#include "err.h"
+#include "log.h"
+#include "metrics.h"
+#include "service.h"
+
+enum { LIMIT_KEYS = 200000 };
+
+static const struct cfg_var vars[] = {
+	CFG(struct router_settings, batch_rows, "BATCH_ROWS", CFG_INT, "512",
+	    "Events or responses in one transaction.", .min = 1, .max = 2048),
+	CFG(struct router_settings, batches_in_flight, "BATCHES_IN_FLIGHT", CFG_INT, "2",
+	    "Transactions under way at a time, of events and of responses each.", .min = 1, .max = 4),
+	CFG(struct router_settings, events_held, "EVENTS_HELD", CFG_INT, "4096",
+	    "Events taken from the broker and not finished; more stay there.", .min = 1, .max = 65536),
+	CFG(struct router_settings, responses_held, "RESPONSES_HELD", CFG_INT, "4096",
+	    "Responses taken from the broker and not finished.", .min = 1, .max = 65536),
+	{ 0 }
+};
+
+static struct router router;
+
+static void changed(void *arg, struct str notice)
+{
+	struct router *r = arg;
+
+	IS_A(r, ROUTER_MAGIC);
+	lookup_invalidate(r->lookup, notice);
+}
+
+static int start(struct service *s, struct err *err)
+{
+	struct router *r = s->priv;
+	struct db_conf conf = {
+		.write_url = s->base.database_url, .read_url = s->base.database_read_url,
+		.write_conns = (int)s->base.database_pool_write, .read_conns = (int)s->base.database_pool_read,
+	};
+	int e;
+
+	MAKE_A(r, ROUTER_MAGIC);
+	r->s = s;
+	r->settings = s->settings;
+	r->bus = bus_open(s, s->base.kafka_brokers, s->base.topic_prefix, err);
+	if (r->bus == NULL)
+		return err->code;
+	r->db = db_open(s, &conf);
+	r->lookup = lookup_open(s, r->db);
+	r->limit = limit_open(LIMIT_KEYS);
+	r->dispatch = dispatch_open(r);
+	r->sweeper = sweeper_open(r);
+	db_listen(r->db, "waddle_invalidate", changed, r);
+	r->intake = intake_open(r, err);
+	r->replies = r->intake != NULL ? replies_open(r, err) : NULL;
+	r->registrar = r->replies != NULL ? registrar_open(r, err) : NULL;
+	e = r->registrar != NULL ? 0 : err->code;
+	return e;
+}
+
+static void drain(struct service *s)
+{
+	struct router *r = s->priv;
+
+	intake_drain(r->intake);
+	replies_drain(r->replies);
+	registrar_drain(r->registrar);
+}
+
+/* The database first: what its callbacks touch is still there.  Then the bus: what is held and
+ * not done is delivered to somebody else. */
+static void stop(struct service *s)
+{
+	struct router *r = s->priv;
+
+	db_close(r->db);
+	bus_close(r->bus);
+	dispatch_close(r->dispatch);
+	intake_close(r->intake);
+	replies_close(r->replies);
+	registrar_close(r->registrar);
+	sweeper_close(r->sweeper);
+	lookup_close(r->lookup);
+	limit_close(r->limit);
+}
+
+int main(int argc, char **argv)
+{
+	struct router_settings settings;
+	struct service s = {
+		.name = "router", .version = "1.0", .vars = vars, .settings = &settings,
+		.start = start, .drain = drain, .stop = stop, .priv = &router,
+	};
+
+	return service_main(&s, argc, argv);
+}
