@@ -10,7 +10,7 @@ BUILD   ?= build
 B       := $(BUILD)/$(MODE)
 WERROR  ?= -Werror
 Q       := $(if $(V),,@)
-PKGS    := libpq libevent libevent_openssl json-c rdkafka libcurl openssl libical
+PKGS    := libpq libevent libevent_openssl json-c rdkafka libcurl openssl libical icu-uc
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
            -Wwrite-strings -Wcast-qual -Wformat=2 -Wvla -Wswitch-enum -Wundef \
            $(if $(findstring clang,$(CC)),,-Wduplicated-cond -Wlogical-op)
@@ -78,6 +78,7 @@ $B/libcommon.a: $(COMMON)
 $B/tests/unit/test_%: $B/tests/unit/test_%.o $(HARNESS) $B/libcommon.a
 	@printf '  LD   %s\n' $@
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(ALL_L)
+$B/tests/unit/test_router_parse: $B/services/router/parse.o
 $B/tests/integration/test_%: $B/tests/integration/test_%.o $(HARNESS) $B/libcommon.a
 	@printf '  LD   %s\n' $@
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(ALL_L)

@@ -181,7 +181,7 @@ static int up(void **state)
 	sql_run(st.sql, "INSERT INTO entities (address, platform, channel_id, owner, community_id) "
 	        "VALUES ('twitch:1001', 'twitch', '1001', 'o', 2)");
 	router = stack_service(&st, "waddle-router", "waddle_router", env);
-	child_wait_log(router, "waddle.router: 4 partitions", WAIT_MS);
+	child_wait_ready(router, true, 20000);
 	register_module("echo", "{\"command\":\"echo\",\"prefix\":\"!\",\"description\":\"says it again\",\"timeout\":5},"
 	                "{\"command\":\"slow\",\"prefix\":\"!\",\"timeout\":1},"
 	                "{\"command\":\"few\",\"prefix\":\"!\",\"rate_limit\":60},"
