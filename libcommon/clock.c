@@ -94,45 +94,17 @@ int64_t clock_backoff_ms(unsigned tries, int64_t base_ms, int64_t max_ms)
 	return (int64_t)arc4random_uniform(top < UINT32_MAX ? (uint32_t)top + 1 : UINT32_MAX);
 }
 
-/* Days since 1970-01-01 of a proleptic Gregorian date and back; years start in March, so that the
- * leap day is the last (Hinnant, "chrono-Compatible Low-Level Date Algorithms"). */
-static int64_t days_of(int year, int month, int day)
-{
-	int64_t y = month <= 2 ? year - 1 : year, era = (y >= 0 ? y : y - 399) / 400, of_era = y - era * 400;
-	int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-
-	return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
-}
-
-static void date_of(int64_t days, int *year, int *month, int *day)
-{
-	int64_t z = days + 719468, era = (z >= 0 ? z : z - 146096) / 146097, doe = z - era * 146097;
-	int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
-	int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
-
-	*day = (int)(doy - (153 * mp + 2) / 5 + 1);
-	*month = (int)(mp < 10 ? mp + 3 : mp - 9);
-	*year = (int)(yoe + era * 400 + (*month <= 2 ? 1 : 0));
-}
-
-static const int64_t DAY_MS = 86400000, END_MS = 253402300800000;       /* of the year 9999 */
+static const int64_t END_MS = 253402300800000;       /* of the year 9999 */
 
 void clock_text(int64_t unix_ms, char out[CLOCK_TEXT])
 {
 	int64_t ms = unix_ms < 0 ? 0 : unix_ms >= END_MS ? END_MS - 1 : unix_ms;
-	int64_t days = ms / DAY_MS, of_day = ms % DAY_MS;
-	int year, month, day, fields[6];
+	struct civil c = civil_of_utc_s(ms / 1000);
+	int year = c.year, fields[] = { c.month, c.day, c.hour, c.minute, c.second, (int)(ms % 1000) };
 	static const struct { uint8_t at, digits; } put[] = {
 		{ 5, 2 }, { 8, 2 }, { 11, 2 }, { 14, 2 }, { 17, 2 }, { 20, 3 }
 	};
 
-	date_of(days, &year, &month, &day);
-	fields[0] = month;
-	fields[1] = day;
-	fields[2] = (int)(of_day / 3600000);
-	fields[3] = (int)(of_day / 60000 % 60);
-	fields[4] = (int)(of_day / 1000 % 60);
-	fields[5] = (int)(of_day % 1000);
 	memcpy(out, "0000-00-00T00:00:00.000Z", CLOCK_TEXT);
 	for (int i = 3; i >= 0; i--, year /= 10)
 		out[i] = (char)('0' + year % 10);
@@ -180,16 +152,6 @@ static int decimals(struct str *s)
 	return n > 0 ? ms : -1;
 }
 
-bool civil_ok(const struct civil *c)
-{
-	static const int8_t len[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
-	bool leap = (c->year % 4 == 0 && c->year % 100 != 0) || c->year % 400 == 0;
-
-	return c->year >= 1970 && c->year <= 9999 && c->month >= 1 && c->month <= 12 && c->day >= 1 &&
-	       c->day <= len[c->month - 1] + (leap && c->month == 2 ? 1 : 0) && c->hour >= 0 &&
-	       c->hour <= 23 && c->minute >= 0 && c->minute <= 59 && c->second >= 0 && c->second <= 59;
-}
-
 int clock_parse(struct str text, int64_t *ret_unix_ms)
 {
 	struct civil c = { 0 };
@@ -224,8 +186,7 @@ int clock_parse(struct str text, int64_t *ret_unix_ms)
 	c = (struct civil){ (int16_t)f[0], (int8_t)f[1], (int8_t)f[2], (int8_t)f[3], (int8_t)f[4], (int8_t)f[5] };
 	if (!civil_ok(&c))
 		return -EINVAL;
-	at = days_of(f[0], f[1], f[2]) * DAY_MS + ((f[3] - oh) * 60 + f[4] - om) * INT64_C(60000) +
-	     f[5] * 1000 + ms;
+	at = (civil_as_utc_s(&c) - (oh * 60 + om) * 60) * 1000 + ms;
 	if (at < 0 || at >= END_MS)
 		return -EINVAL;
 	*ret_unix_ms = at;
