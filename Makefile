@@ -134,6 +134,8 @@ $B/fuzz/fuzz_%: $B/tests/fuzz/fuzz_%.o $B/libcommon.a
 	@mkdir -p $(@D)
 	$(Q)$(CC) -g -fsanitize=fuzzer,address,undefined -o $@ $^ $(ALL_L)
 tests: $(TESTS)                         ## build every test program
+docs: $B/tests/unit/test_envelope       ## write docs/asyncapi.yaml from the tables of the code
+	WRITE_DOCS=1 $<
 # Each header of libcommon compiles alone, with gcc and, where it is installed, clang.
 HEADERS := $(patsubst %.h,$B/%.h.ok,$(wildcard libcommon/*.h tests/harness/*.h))
 headers: $(HEADERS)                     ## compile each header alone
@@ -152,5 +154,5 @@ clean:                                  ## remove build/ (a running stack keeps 
 	rm -rf $(BUILD)
 
 .SECONDARY:
-.PHONY: all help clean install start stop status demo check check-one test tests headers fuzz fuzzers
+.PHONY: all help clean install start stop status demo check check-one test tests headers docs fuzz fuzzers
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -36,7 +36,7 @@ static int wrong(struct walk *w, const char *fmt, ...)
 {
 	struct buf path = BUF(128);
 	struct str where;
-	char what[160];
+	char what[sizeof(((struct err *)0)->text)];
 	va_list ap;
 
 	for (size_t i = 0; i < w->depth; i++) {
