@@ -25,6 +25,7 @@ struct walk {
 	size_t room; /* bytes left there */
 	struct arena *mem;
 	struct err *err;
+	bool known; /* an unknown key is a mistake */
 	size_t depth;
 	struct place path[JSON_DEPTH + 1];
 };
@@ -227,7 +228,7 @@ static int read_flags(struct walk *w, struct json_object *v, const struct js_fie
 {
 	struct place *here = &w->path[w->depth - 1];
 	uint32_t flags = 0;
-	size_t n;
+	size_t n = 0;
 	int r = array_of(w, v, f, &n);
 
 	for (size_t i = 0; r == 0 && i < n; i++) {
@@ -252,7 +253,7 @@ static int read_strs(struct walk *w, struct json_object *v, const struct js_fiel
 {
 	struct place *here = &w->path[w->depth - 1];
 	struct str *items = NULL;
-	size_t n;
+	size_t n = 0;
 	int r = array_of(w, v, f, &n);
 
 	if (r == 0 && n > 0 && (items = ARENA_TRY(w->mem, struct str, n)) == NULL)
@@ -270,7 +271,7 @@ static int read_objects(struct walk *w, struct json_object *v, const struct js_f
 {
 	struct place *here = &w->path[w->depth - 1];
 	char *items = NULL;
-	size_t n;
+	size_t n = 0;
 	int r = array_of(w, v, f, &n);
 
 	if (r == 0 && n > 0 && (items = arena_try(w->mem, n, f->size)) == NULL)
@@ -416,6 +417,9 @@ static int read_object(struct walk *w, struct json_object *o, const struct js_fi
 		w->met++;
 		f = row_of(fields, next, lh_entry_k(e));
 		if (f == NULL) {
+			here->key = lh_entry_k(e);
+			if (w->known)
+				return wrong(w, "unknown field");
 			w->met += members_of(v);
 			continue;
 		}
@@ -470,10 +474,11 @@ static int parse(struct str json, struct json_object **ret, struct err *err)
 		       json_tokener_error_desc(e));
 }
 
-int js_decode(struct str json, const struct js_field *fields, void *out, struct arena *mem, struct err *err)
+static int decode(struct str json, const struct js_field *fields, void *out, bool known, struct arena *mem,
+		  struct err *err)
 {
 	static struct json_scan scan;
-	struct walk w = { .text = json, .room = json.n, .mem = mem, .err = err };
+	struct walk w = { .text = json, .room = json.n, .mem = mem, .err = err, .known = known };
 	size_t mark = arena_mark(mem);
 	struct json_object *o = NULL;
 	int r;
@@ -499,4 +504,15 @@ int js_decode(struct str json, const struct js_field *fields, void *out, struct 
 		arena_back(mem, mark);
 	}
 	return r;
+}
+
+int js_decode(struct str json, const struct js_field *fields, void *out, struct arena *mem, struct err *err)
+{
+	return decode(json, fields, out, false, mem, err);
+}
+
+int js_decode_known(struct str json, const struct js_field *fields, void *out, struct arena *mem,
+		    struct err *err)
+{
+	return decode(json, fields, out, true, mem, err);
 }

@@ -199,6 +199,7 @@ static void body_id(enum envelope_kind kind, const void *body, char *out, size_t
 	const struct event *event = body;
 	char time[CLOCK_TEXT];
 
+	out[0] = '\0';
 	switch (kind) {
 	case ENV_EVENT:
 		snprintf(out, room, STR_FMT, STR_ARG(event->event_id));

@@ -22,7 +22,7 @@ static int trimmed(struct str *id, const char *name, struct err *err)
 static int check_address(struct event *e, struct arena *mem, struct err *err)
 {
 	struct entity said, is = { e->platform, e->server_id, e->channel_id };
-	struct buf address = BUF(16 * 1024);
+	struct buf address = BUF((size_t)16 * 1024);
 	struct str text;
 	int r;
 

@@ -16,7 +16,7 @@ static struct str decimal(int64_t v, struct number *room)
 
 void id_execution(struct str event_id, int64_t command_id, int64_t rule_id, char out[ID_TEXT])
 {
-	struct number command, rule;
+	struct number command = { "" }, rule = { "" };
 	const struct str name[] = {
 		STR("exec/"),
 		event_id,
@@ -36,7 +36,7 @@ void id_session(struct str event_id, char out[ID_TEXT])
 
 void id_outbound(struct str execution_id, int64_t index, int part, char out[ID_TEXT])
 {
-	struct number i, p;
+	struct number i = { "" }, p = { "" };
 	const struct str name[] = {
 		STR("out/"), execution_id,      STR("/"), index < 0 ? STR("n") : decimal(index, &i),
 		STR("/"),    decimal(part, &p),
@@ -47,7 +47,7 @@ void id_outbound(struct str execution_id, int64_t index, int part, char out[ID_T
 
 void id_overlay(struct str execution_id, int64_t index, char out[ID_TEXT])
 {
-	struct number i;
+	struct number i = { "" };
 	const struct str name[] = { STR("overlay/"), execution_id, STR("/"), decimal(index, &i) };
 
 	crypto_uuid5(name, ARRAY_LEN(name), out);
@@ -55,7 +55,7 @@ void id_overlay(struct str execution_id, int64_t index, char out[ID_TEXT])
 
 void id_rule_webhook(struct str event_id, int64_t rule_id, char out[ID_TEXT])
 {
-	struct number rule;
+	struct number rule = { "" };
 	const struct str name[] = { STR("rule/"), event_id, STR("/"), decimal(rule_id, &rule) };
 
 	crypto_uuid5(name, ARRAY_LEN(name), out);

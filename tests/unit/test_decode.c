@@ -237,6 +237,25 @@ static void unknown_keys_are_skipped_with_all_they_hold(void **state)
 	assert_int_equal(o.number, 5);
 }
 
+static void unknown_keys_can_be_a_mistake(void **state)
+{
+	struct outer o;
+
+	(void)state;
+	assert_int_equal(js_decode_known(STR("{\"text\":\"a\",\"in\":{\"name\":\"n\"},\"any\":{\"x\":1}}"),
+					 fields, &o, mem, &err),
+			 0);
+	assert_str(o.any, "{\"x\":1}");
+	assert_int_equal(js_decode_known(STR("{\"text\":\"a\",\"colur\":\"red\"}"), fields, &o, mem, &err),
+			 -EINVAL);
+	assert_string_equal(err.text, "colur: unknown field");
+	assert_int_equal(
+		js_decode_known(STR("{\"parts\":[{\"name\":\"a\",\"size\":null}]}"), fields, &o, mem, &err),
+		-EINVAL);
+	assert_string_equal(err.text, "parts[0].size: unknown field");
+	assert_int_equal(js_decode_known(STR("{\"z\":1,\"z\":1}"), fields, &o, mem, &err), -EBADMSG);
+}
+
 static void keys_come_in_any_order_and_spelling(void **state)
 {
 	struct outer o;
@@ -784,6 +803,7 @@ int main(void)
 		TEST(every_type_is_read),
 		TEST(absent_and_null_are_the_same),
 		TEST(unknown_keys_are_skipped_with_all_they_hold),
+		TEST(unknown_keys_can_be_a_mistake),
 		TEST(keys_come_in_any_order_and_spelling),
 		TEST(only_double_quotes_quote),
 		TEST(only_the_three_literals_are_literals),
