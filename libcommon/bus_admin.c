@@ -15,8 +15,8 @@ static int ask_metadata(struct bus *b, const struct rd_kafka_metadata **ret, str
 static const rd_kafka_metadata_topic_t *find(const struct rd_kafka_metadata *md, const char *wire)
 {
 	for (int i = 0; i < md->topic_cnt; i++)
-		if (strcmp(md->topics[i].topic, wire) == 0 && md->topics[i].err == RD_KAFKA_RESP_ERR_NO_ERROR &&
-		    md->topics[i].partition_cnt > 0)
+		if (strcmp(md->topics[i].topic, wire) == 0 &&
+		    md->topics[i].err == RD_KAFKA_RESP_ERR_NO_ERROR && md->topics[i].partition_cnt > 0)
 			return &md->topics[i];
 	return NULL;
 }
@@ -32,7 +32,8 @@ static void set_config(rd_kafka_NewTopic_t *t, const char *pair)
 	rd_kafka_NewTopic_set_config(t, name, is + 1);
 }
 
-static rd_kafka_NewTopic_t *new_topic(const char *wire, const struct bus_topic *t, int replicas, struct err *err)
+static rd_kafka_NewTopic_t *new_topic(const char *wire, const struct bus_topic *t, int replicas,
+				      struct err *err)
 {
 	char why[160];
 	rd_kafka_NewTopic_t *n = rd_kafka_NewTopic_new(wire, t->partitions, replicas, why, sizeof(why));
@@ -43,7 +44,7 @@ static rd_kafka_NewTopic_t *new_topic(const char *wire, const struct bus_topic *
 	}
 	for (size_t i = 0; t->config != NULL && t->config[i] != NULL; i++)
 		set_config(n, t->config[i]);
-	if (replicas >= 3)              /* acks=all with one replica down goes on, with two it waits */
+	if (replicas >= 3) /* acks=all with one replica down goes on, with two it waits */
 		set_config(n, "min.insync.replicas=2");
 	return n;
 }
@@ -88,7 +89,7 @@ static void tell_created(struct telling *k, rd_kafka_event_t *ev)
 			continue;
 		if (e == RD_KAFKA_RESP_ERR_NO_ERROR) {
 			k->each(k->arg, name, "created");
-		} else if (e == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS) {       /* somebody was faster */
+		} else if (e == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS) { /* somebody was faster */
 			k->each(k->arg, name, "exists");
 		} else {
 			k->missing++;
@@ -111,7 +112,7 @@ static void tell_existing(struct telling *k, const struct bus_topic *t, const rd
 
 /* Those not there yet.  Negative: a name that cannot be. */
 static int collect(struct telling *k, const struct rd_kafka_metadata *md, int replicas,
-                   rd_kafka_NewTopic_t **list, size_t *ret_n, struct err *err)
+		   rd_kafka_NewTopic_t **list, size_t *ret_n, struct err *err)
 {
 	for (size_t i = 0; i < k->n; i++) {
 		const rd_kafka_metadata_topic_t *is;
@@ -133,8 +134,8 @@ static int collect(struct telling *k, const struct rd_kafka_metadata *md, int re
 }
 
 int bus_topics_create(struct bus *b, const struct bus_topic *t, size_t n, int replicas,
-                      void (*each)(void *arg, const char *name, const char *outcome), void *arg,
-                      struct err *err)
+		      void (*each)(void *arg, const char *name, const char *outcome), void *arg,
+		      struct err *err)
 {
 	struct telling k = { .b = b, .t = t, .n = n, .each = each, .arg = arg };
 	const struct rd_kafka_metadata *md;
@@ -151,8 +152,9 @@ int bus_topics_create(struct bus *b, const struct bus_topic *t, size_t n, int re
 	if (r == 0 && n_list > 0) {
 		ev = create(b, list, n_list);
 		if (ev == NULL || rd_kafka_event_error(ev) != RD_KAFKA_RESP_ERR_NO_ERROR)
-			r = err_set(err, ev != NULL ? bus_errno(rd_kafka_event_error(ev)) : -ETIMEDOUT, "create topics: %s",
-			            ev != NULL ? rd_kafka_event_error_string(ev) : "no answer");
+			r = err_set(err, ev != NULL ? bus_errno(rd_kafka_event_error(ev)) : -ETIMEDOUT,
+				    "create topics: %s",
+				    ev != NULL ? rd_kafka_event_error_string(ev) : "no answer");
 		else
 			tell_created(&k, ev);
 	}
@@ -166,9 +168,8 @@ int bus_topics_create(struct bus *b, const struct bus_topic *t, size_t n, int re
 }
 
 /* The installation's own; others may share the broker. */
-int bus_topics_list(struct bus *b,
-                    void (*each)(void *arg, const char *name, int partitions, int replicas), void *arg,
-                    struct err *err)
+int bus_topics_list(struct bus *b, void (*each)(void *arg, const char *name, int partitions, int replicas),
+		    void *arg, struct err *err)
 {
 	const struct rd_kafka_metadata *md;
 	int r = ask_metadata(b, &md, err);
@@ -180,7 +181,8 @@ int bus_topics_list(struct bus *b,
 		char name[BUS_NAME_MAX];
 
 		if (bus_name_is_ours(&b->prefix, t->topic) && bus_name_in(&b->prefix, t->topic, name) == 0)
-			each(arg, name, t->partition_cnt, t->partition_cnt > 0 ? t->partitions[0].replica_cnt : 0);
+			each(arg, name, t->partition_cnt,
+			     t->partition_cnt > 0 ? t->partitions[0].replica_cnt : 0);
 	}
 	rd_kafka_metadata_destroy(md);
 	return 0;

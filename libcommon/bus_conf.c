@@ -3,85 +3,111 @@
 
 #include "config.h"
 
-struct property { const char *name, *value; };
+struct property {
+	const char *name, *value;
+};
 
 static const struct property common[] = {
-	{ "log.queue", "true" },                        /* log_cb only from our poll */
+	{ "log.queue", "true" }, /* log_cb only from our poll */
 	{ "socket.nagle.disable", "true" },
 	{ "socket.keepalive.enable", "true" },
 	{ "reconnect.backoff.ms", "50" },
-	{ "reconnect.backoff.max.ms", "1000" },         /* a restarted broker is back within seconds */
-	{ "topic.metadata.refresh.interval.ms", "5000" },       /* sees a topic that was made meanwhile */
+	{ "reconnect.backoff.max.ms", "1000" },           /* a restarted broker is back within seconds */
+	{ "topic.metadata.refresh.interval.ms", "5000" }, /* sees a topic that was made meanwhile */
 	{ "allow.auto.create.topics", "false" },
-	{ "topic.metadata.propagation.max.ms", "5000" },        /* then "no such topic" is believed */
+	{ "topic.metadata.propagation.max.ms", "5000" }, /* then "no such topic" is believed */
 };
 
 static const struct property producer[] = {
-	{ "enable.idempotence", "true" },               /* order and no doubles across retries */
+	{ "enable.idempotence", "true" }, /* order and no doubles across retries */
 	{ "acks", "all" },
 	{ "compression.type", "lz4" },
-	{ "partitioner", "murmur2_random" },            /* as Java clients do */
-	{ "linger.ms", "0" },                           /* full pipes make batches, waiting does not */
-	{ "message.timeout.ms", "0" },                  /* never given up */
+	{ "partitioner", "murmur2_random" }, /* as Java clients do */
+	{ "linger.ms", "0" },                /* full pipes make batches, waiting does not */
+	{ "message.timeout.ms", "0" },       /* never given up */
 	{ "message.max.bytes", "1000000" },
 	{ "queue.buffering.max.kbytes", "16384" },
-	{ "statistics.interval.ms", "1000" },           /* which brokers and topics are there */
+	{ "statistics.interval.ms", "1000" }, /* which brokers and topics are there */
 };
 
 static const struct property consumer[] = {
-	{ "enable.auto.offset.store", "false" },        /* bus_store() says when */
+	{ "enable.auto.offset.store", "false" }, /* bus_store() says when */
 	{ "enable.partition.eof", "false" },
-	{ "auto.offset.reset", "earliest" },            /* a new group misses nothing */
+	{ "auto.offset.reset", "earliest" }, /* a new group misses nothing */
 	{ "auto.commit.interval.ms", "500" },
-	{ "partition.assignment.strategy", "range" },   /* cooperative is sound only from 2.4 on */
-	{ "session.timeout.ms", "10000" },              /* a dead process is replaced in that time */
+	{ "partition.assignment.strategy", "range" }, /* cooperative is sound only from 2.4 on */
+	{ "session.timeout.ms", "10000" },            /* a dead process is replaced in that time */
 	{ "queued.min.messages", "10000" },
 	{ "queued.max.messages.kbytes", "8192" },
 	{ "fetch.max.bytes", "4194304" },
 	{ "max.partition.fetch.bytes", "1048576" },
 #if RD_KAFKA_VERSION >= 0x020200ff
-	{ "fetch.queue.backoff.ms", "10" },             /* the queue above is short */
+	{ "fetch.queue.backoff.ms", "10" }, /* the queue above is short */
 #endif
 };
 
 /* What correctness rests on: not for the environment to change. */
-static const char *const ours[] = {
-	"bootstrap.servers", "metadata.broker.list", "group.id", "enable.auto.commit", "auto.commit.enable",
-	"enable.auto.offset.store", "enable.idempotence", "acks", "request.required.acks", "partitioner",
-	"message.timeout.ms", "delivery.timeout.ms", "log.queue", "allow.auto.create.topics",
-	"enable.partition.eof", "statistics.interval.ms", "delivery.report.only.error", "transactional.id",
-	"queue.buffering.max.messages", "message.max.bytes",
-};
+static const char *const ours[] = { "bootstrap.servers",
+				    "metadata.broker.list",
+				    "group.id",
+				    "enable.auto.commit",
+				    "auto.commit.enable",
+				    "enable.auto.offset.store",
+				    "enable.idempotence",
+				    "acks",
+				    "request.required.acks",
+				    "partitioner",
+				    "message.timeout.ms",
+				    "delivery.timeout.ms",
+				    "log.queue",
+				    "allow.auto.create.topics",
+				    "enable.partition.eof",
+				    "statistics.interval.ms",
+				    "delivery.report.only.error",
+				    "transactional.id",
+				    "queue.buffering.max.messages",
+				    "message.max.bytes" };
 
 int bus_errno(rd_kafka_resp_err_t e)
 {
-	switch ((int)e) {
-	case RD_KAFKA_RESP_ERR_NO_ERROR:                  return 0;
-	case RD_KAFKA_RESP_ERR__QUEUE_FULL:               return -EAGAIN;
-	case RD_KAFKA_RESP_ERR__MSG_TIMED_OUT:
-	case RD_KAFKA_RESP_ERR__TIMED_OUT:
-	case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:         return -ETIMEDOUT;
-	case RD_KAFKA_RESP_ERR__TRANSPORT:
-	case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
-	case RD_KAFKA_RESP_ERR__RESOLVE:                  return -ENOTCONN;
-	case RD_KAFKA_RESP_ERR__PURGE_QUEUE:
-	case RD_KAFKA_RESP_ERR__PURGE_INFLIGHT:
-	case RD_KAFKA_RESP_ERR__DESTROY:                  return -ECANCELED;
-	case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
-	case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:     return -EMSGSIZE;
-	case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-	case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-	case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:     return -ENOENT;
-	case RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS:      return -EEXIST;
-	case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-	case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
-	case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED: return -EACCES;
-	case RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE:      return -EOPNOTSUPP;
-	default:                                          return -EIO;
-	}
+	static const struct {
+		rd_kafka_resp_err_t e;
+		int code;
+	} table[] = {
+		{ RD_KAFKA_RESP_ERR_NO_ERROR, 0 },
+		{ RD_KAFKA_RESP_ERR__QUEUE_FULL, -EAGAIN },
+		{ RD_KAFKA_RESP_ERR__MSG_TIMED_OUT, -ETIMEDOUT },
+		{ RD_KAFKA_RESP_ERR__TIMED_OUT, -ETIMEDOUT },
+		{ RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, -ETIMEDOUT },
+		{ RD_KAFKA_RESP_ERR__TRANSPORT, -ENOTCONN },
+		{ RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN, -ENOTCONN },
+		{ RD_KAFKA_RESP_ERR__RESOLVE, -ENOTCONN },
+		{ RD_KAFKA_RESP_ERR__PURGE_QUEUE, -ECANCELED },
+		{ RD_KAFKA_RESP_ERR__PURGE_INFLIGHT, -ECANCELED },
+		{ RD_KAFKA_RESP_ERR__DESTROY, -ECANCELED },
+		{ RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, -EMSGSIZE },
+		{ RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE, -EMSGSIZE },
+		{ RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC, -ENOENT },
+		{ RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, -ENOENT },
+		{ RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, -ENOENT },
+		{ RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS, -EEXIST },
+		{ RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, -EACCES },
+		{ RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED, -EACCES },
+		{ RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED, -EACCES },
+		{ RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE, -EOPNOTSUPP },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(table); i++)
+		if (table[i].e == e)
+			return table[i].code;
+	return -EIO;
 }
 
-struct wishes { rd_kafka_conf_t *conf; char bad[160]; size_t n; };
+struct wishes {
+	rd_kafka_conf_t *conf;
+	char bad[160];
+	size_t n;
+};
 
 static void complain(struct wishes *w, const char *name, const char *why)
 {
@@ -141,7 +167,8 @@ static rd_kafka_conf_t *conf_new(struct bus *b, const struct property *kind, siz
 	set(w.conf, "client.id", b->s->name);
 	if (b->brokers[0] == '\0')
 		complain(&w, "brokers", "none given");
-	else if (rd_kafka_conf_set(w.conf, "bootstrap.servers", b->brokers, why, sizeof(why)) != RD_KAFKA_CONF_OK)
+	else if (rd_kafka_conf_set(w.conf, "bootstrap.servers", b->brokers, why, sizeof(why)) !=
+		 RD_KAFKA_CONF_OK)
 		complain(&w, "brokers", why);
 	cfg_each_kafka(wish, &w);
 	if (w.n > 0) {
@@ -176,7 +203,8 @@ rd_kafka_conf_t *bus_conf_consumer(struct bus_sub *sub, struct err *err)
 
 	if (conf == NULL)
 		return NULL;
-	ASSERT(bus_name_out(&sub->b->prefix, sub->c.group != NULL ? sub->c.group : "waddle.tail", group) == 0);
+	ASSERT(bus_name_out(&sub->b->prefix, sub->c.group != NULL ? sub->c.group : "waddle.tail", group) ==
+	       0);
 	set(conf, "group.id", group);
 	set(conf, "enable.auto.commit", sub->c.group != NULL ? "true" : "false");
 	rd_kafka_conf_set_opaque(conf, sub);

@@ -3,7 +3,6 @@
 
 #include "log.h"
 
-
 /* ---- taking ------------------------------------------------------------------------------ */
 
 static bool may_take(const struct bus_sub *sub)
@@ -20,7 +19,7 @@ static struct bus_assigned *part_find(struct bus_sub *sub, const rd_kafka_messag
 	if (p != NULL && p->rkt == rkm->rkt && p->at.partition == rkm->partition)
 		return p;
 	topic = rd_kafka_topic_name(rkm->rkt);
-	LIST_EACH(n, tmp, &sub->parts) {
+	LIST_EACH (n, tmp, &sub->parts) {
 		p = CONTAINER_OF(n, struct bus_assigned, node);
 		if (p->at.partition != rkm->partition || (p->rkt != rkm->rkt && strcmp(p->wire, topic) != 0))
 			continue;
@@ -45,7 +44,7 @@ static void trouble(struct bus_sub *sub, const rd_kafka_message_t *rkm)
 
 	if (rkm->err == RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED)
 		log_warn(NULL, "bus_stalled", "%s was not served for too long, its partitions went to others",
-		         sub->c.group);
+			 sub->c.group);
 	else if (rkm->err == RD_KAFKA_RESP_ERR__FATAL)
 		bus_trouble(sub->rk, rkm->err, rd_kafka_message_errstr(rkm), sub);
 	else
@@ -64,7 +63,7 @@ static void take(struct bus_sub *sub, rd_kafka_message_t *rkm)
 		return;
 	}
 	p = part_find(sub, rkm);
-	if (p == NULL) {                /* of an assignment that is over: its next owner gets it */
+	if (p == NULL) { /* of an assignment that is over: its next owner gets it */
 		rd_kafka_message_destroy(rkm);
 		return;
 	}
@@ -89,6 +88,8 @@ static void take(struct bus_sub *sub, rd_kafka_message_t *rkm)
 	p->refs++;
 	if (p->first < 0)
 		p->first = rkm->offset;
+	p->next = rkm->offset + 1;
+	sub->nudges = 0;
 	h->number = bus_mark_take(&p->mark, rkm->offset);
 	if (!p->wide && bus_mark_open(&p->mark) >= span_max(sub)) {
 		p->wide = true;
@@ -115,10 +116,13 @@ void bus_sub_poll(struct bus_sub *sub)
 		if (n % 32 == 31 && clock_exact_us() > until_us)
 			break;
 		rkm = rd_kafka_consume_queue(sub->data, 0);
-		if (rkm == NULL)
+		if (rkm == NULL) {
+			bus_nudge(sub);
 			return;
+		}
 		take(sub, rkm);
 	}
+	bus_nudge(sub);
 	if (may_take(sub))
 		bus_wake_again(&sub->wake);
 }
@@ -154,7 +158,7 @@ void bus_store(struct bus_sub *sub)
 	timer_stop(&sub->store);
 	if (sub->c.group == NULL)
 		return;
-	LIST_EACH(n, tmp, &sub->parts) {
+	LIST_EACH (n, tmp, &sub->parts) {
 		struct bus_assigned *p = CONTAINER_OF(n, struct bus_assigned, node);
 
 		if (p->mark.low <= p->stored)

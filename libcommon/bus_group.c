@@ -30,7 +30,7 @@ void bus_part_gain(struct bus_sub *sub, const char *wire, int32_t partition)
 	ASSERT(p->wire != NULL && p->name != NULL);
 	p->at = (struct bus_part){ str_of(p->name), partition };
 	bus_mark_clear(&p->mark);
-	p->stored = p->first = -1;
+	p->stored = p->first = p->next = -1;
 	p->refs = 1;
 	list_init(&p->node);
 	list_add_tail(&sub->parts, &p->node);
@@ -75,7 +75,7 @@ static void lose(struct bus_assigned *p, bool lost)
 	struct bus_sub *sub = p->sub;
 
 	if (lost)
-		void_part(p);           /* what is done from now on no longer counts */
+		void_part(p); /* what is done from now on no longer counts */
 	if (sub->c.losing != NULL) {
 		sub->b->depth++;
 		sub->c.losing(sub->c.arg, p->at, lost);
@@ -93,14 +93,14 @@ static void lose(struct bus_assigned *p, bool lost)
 
 void bus_lose_all(struct bus_sub *sub, bool lost)
 {
-	LIST_EACH(n, tmp, &sub->parts)
+	LIST_EACH (n, tmp, &sub->parts)
 		lose(CONTAINER_OF(n, struct bus_assigned, node), lost);
 }
 
 static void lose_listed(struct bus_sub *sub, const rd_kafka_topic_partition_list_t *list, bool lost)
 {
 	for (int i = 0; i < list->cnt; i++)
-		LIST_EACH(n, tmp, &sub->parts) {
+		LIST_EACH (n, tmp, &sub->parts) {
 			struct bus_assigned *p = CONTAINER_OF(n, struct bus_assigned, node);
 
 			if (p->at.partition == list->elems[i].partition &&
@@ -146,7 +146,7 @@ void bus_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t e, rd_kafka_topic_partiti
 	lost = e != RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS || rd_kafka_assignment_lost(rk);
 	if (e == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS)
 		log_info(NULL, "bus_lost", "%s: %d partitions%s", sub->c.group, list->cnt,
-		         lost ? ", others may have them already" : "");
+			 lost ? ", others may have them already" : "");
 	else
 		log_error(NULL, "bus_rebalance", "%s: %s", sub->c.group, rd_kafka_err2str(e));
 	if (some && e == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {

@@ -108,6 +108,10 @@ struct bus_sub {
 	struct list         parts;
 	struct bus_assigned *last;      /* memo: messages come in runs */
 	bool                paused, full, storing;
+	struct timer        nudge;
+	int64_t             nudge_mono_ms;      /* not before */
+	bool                nudging;
+	int                 nudges;     /* since the last message taken */
 	int                 wide;       /* partitions whose mark is too far behind */
 };
 
@@ -120,7 +124,7 @@ struct bus_assigned {
 	rd_kafka_topic_t *rkt;          /* as seen in messages, valid while assigned */
 	struct bus_mark   mark;
 	int64_t           stored;       /* offset last given to librdkafka */
-	int64_t           first;        /* offset first taken; -1: none yet */
+	int64_t           first, next;  /* offset first taken, and after the last; -1: none yet */
 	unsigned          refs;         /* the list, and each held message */
 	bool              gone, wide;
 };
@@ -167,6 +171,9 @@ void bus_sub_poll(struct bus_sub *sub);
 void bus_sub_kick(struct bus_sub *sub);
 void bus_store(struct bus_sub *sub);
 void bus_drain(struct bus_sub *sub);
+
+/* bus_nudge.c */
+void bus_nudge(struct bus_sub *sub);
 
 /* bus_group.c */
 void bus_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t e, rd_kafka_topic_partition_list_t *list, void *opaque);

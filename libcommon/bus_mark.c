@@ -35,8 +35,8 @@ bool bus_mark_done(struct bus_mark *m, uint64_t number)
 	uint64_t mask = m->room - 1;
 	bool risen = false;
 
-	ASSERT(number - m->head < m->tail - m->head);   /* taken, and not below the mark already */
-	ASSERT((m->slot[number & mask] & 1) == 0);      /* done once */
+	ASSERT(number - m->head < m->tail - m->head); /* taken, and not below the mark already */
+	ASSERT((m->slot[number & mask] & 1) == 0);    /* done once */
 	m->slot[number & mask] |= 1;
 	while (m->head != m->tail && (m->slot[m->head & mask] & 1) != 0) {
 		m->low = (int64_t)(m->slot[m->head & mask] >> 1) + 1;

@@ -1,9 +1,10 @@
 /* bus_metrics.c - what the bus counts. */
 #include "bus_impl.h"
 
-static const char *const reasons[] = {          /* router.md 19 */
-	"bad_json", "bad_event", "bad_response", "unknown_execution", "wrong_module", "too_large", "database",
-	"other",
+static const char *const reasons[] = {
+	/* router.md 19 */
+	"bad_json",     "bad_event", "bad_response", "unknown_execution",
+	"wrong_module", "too_large", "database",     "other",
 };
 
 METRIC(consumed, METRIC_COUNTER, "waddle_bus_consumed_total", "Messages taken from Kafka.");
@@ -22,14 +23,22 @@ METRIC_BY(dlq, METRIC_COUNTER, "waddle_bus_dlq_total", "Messages sent to waddle.
 METRIC(dlq_again, METRIC_COUNTER, "waddle_bus_dlq_retries_total", "Dead letters that had to be tried again.");
 METRIC(up, METRIC_GAUGE, "waddle_bus_up", "1 while a broker is connected and all topics consumed exist.");
 
-struct metric *const bus_metrics[] = {
-	[BM_CONSUMED] = &consumed, [BM_DONE] = &done,
-	[BM_PRODUCED] = &produced, [BM_ACKED] = &acked, [BM_FAILED] = &failed, [BM_FULL] = &full,
-	[BM_LAG] = &lag, [BM_HELD] = &held, [BM_UNSENT] = &unsent,
-	[BM_PARTITIONS] = &partitions, [BM_REBALANCES] = &rebalances, [BM_LOST] = &lost,
-	[BM_DLQ] = &dlq, [BM_DLQ_AGAIN] = &dlq_again,
-	[BM_UP] = &up, [BM_END] = NULL
-};
+struct metric *const bus_metrics[] = { [BM_CONSUMED] = &consumed,
+				       [BM_DONE] = &done,
+				       [BM_PRODUCED] = &produced,
+				       [BM_ACKED] = &acked,
+				       [BM_FAILED] = &failed,
+				       [BM_FULL] = &full,
+				       [BM_LAG] = &lag,
+				       [BM_HELD] = &held,
+				       [BM_UNSENT] = &unsent,
+				       [BM_PARTITIONS] = &partitions,
+				       [BM_REBALANCES] = &rebalances,
+				       [BM_LOST] = &lost,
+				       [BM_DLQ] = &dlq,
+				       [BM_DLQ_AGAIN] = &dlq_again,
+				       [BM_UP] = &up,
+				       [BM_END] = NULL };
 
 unsigned bus_reason_cell(const char *reason)
 {

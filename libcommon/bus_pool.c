@@ -5,7 +5,9 @@
 
 enum { PER_BLOCK = 64 };
 
-struct block { void *next; };
+struct block {
+	void *next;
+};
 
 static void *block_new(struct bus *b, size_t size)
 {

@@ -20,8 +20,9 @@ static struct str number(char *to, size_t room, int64_t n)
 static bool is_own(const char *name)
 {
 	static const char *const own[] = {
-		"waddle-origin-topic", "waddle-origin-partition", "waddle-origin-offset", "waddle-reason",
-		"waddle-error", "waddle-cut",
+		"waddle-origin-topic",  "waddle-origin-partition",
+		"waddle-origin-offset", "waddle-reason",
+		"waddle-error",         "waddle-cut",
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(own); i++)
@@ -40,12 +41,13 @@ static int letter(struct bus *b, struct bus_held *h, bool bare)
 	const struct bus_header *from = bus_headers(&h->m, &n);
 
 	for (size_t i = 0; i < n && n_to < HEADERS_MAX && !bare; i++)
-		if (!is_own(from[i].name))      /* of an earlier life in the dlq */
+		if (!is_own(from[i].name)) /* of an earlier life in the dlq */
 			to[n_to++] = from[i];
 	to[n_to++] = (struct bus_header){ "waddle-origin-topic", h->m.at.topic };
 	to[n_to++] = (struct bus_header){ "waddle-origin-partition",
-	                                  number(partition, sizeof(partition), h->m.at.partition) };
-	to[n_to++] = (struct bus_header){ "waddle-origin-offset", number(offset, sizeof(offset), h->m.offset) };
+					  number(partition, sizeof(partition), h->m.at.partition) };
+	to[n_to++] =
+		(struct bus_header){ "waddle-origin-offset", number(offset, sizeof(offset), h->m.offset) };
 	to[n_to++] = (struct bus_header){ "waddle-reason", str_of(h->reason) };
 	if (h->why[0] != '\0')
 		to[n_to++] = (struct bus_header){ "waddle-error", str_of(h->why) };
@@ -61,7 +63,7 @@ static void wait_turn(struct bus *b, struct bus_held *h, const char *why)
 {
 	metric_add(bus_metrics[BM_DLQ_AGAIN], 0, 1);
 	log_rarely(10000, L_ERROR, NULL, "dead_letter_late", "%.*s/%d offset %lld waits for waddle.dlq: %s",
-	           STR_ARG(h->m.at.topic), (int)h->m.at.partition, (long long)h->m.offset, why);
+		   STR_ARG(h->m.at.topic), (int)h->m.at.partition, (long long)h->m.offset, why);
 	list_move(&b->rejects, &h->reject);
 }
 
@@ -101,7 +103,7 @@ void bus_reject(struct bus_msg *m, const char *reason, const struct err *why)
 	struct bus_held *h = CONTAINER_OF(m, struct bus_held, m);
 
 	IS_A(h, HELD_MAGIC);
-	if (h->part->gone) {            /* its next owner judges for itself */
+	if (h->part->gone) { /* its next owner judges for itself */
 		bus_done(m);
 		return;
 	}

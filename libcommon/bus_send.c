@@ -111,7 +111,7 @@ static void *mutable(const char *p)
 }
 
 static rd_kafka_resp_err_t produce(struct bus *b, const struct bus_out *o, struct str key, struct str value,
-                                   const struct bus_header *h, size_t n, struct bus_report *r)
+				   const struct bus_header *h, size_t n, struct bus_report *r)
 {
 	rd_kafka_headers_t *headers = NULL;
 	rd_kafka_vu_t v[6] = {
@@ -153,7 +153,7 @@ static bool full(struct bus *b)
 
 /* bus_send() without its limit on the body. */
 int bus_produce(struct bus *b, const char *topic, struct str key, struct str value,
-                const struct bus_header *h, size_t n, bus_sent *sent, void *arg)
+		const struct bus_header *h, size_t n, bus_sent *sent, void *arg)
 {
 	struct bus_out *o;
 	struct bus_report *r = NULL;
@@ -174,7 +174,7 @@ int bus_produce(struct bus *b, const char *topic, struct str key, struct str val
 		r->arg = arg;
 	}
 	e = produce(b, o, key, value, h, n, r);
-	if (e == RD_KAFKA_RESP_ERR__QUEUE_FULL) {       /* of bytes */
+	if (e == RD_KAFKA_RESP_ERR__QUEUE_FULL) { /* of bytes */
 		rd_kafka_poll(b->rk, 0);
 		bus_wake_again(&b->wake);
 		e = produce(b, o, key, value, h, n, r);
@@ -192,8 +192,8 @@ int bus_produce(struct bus *b, const char *topic, struct str key, struct str val
 	return 0;
 }
 
-int bus_send(struct bus *b, const char *topic, struct str key, struct str value,
-             const struct bus_header *h, size_t n, bus_sent *sent, void *arg)
+int bus_send(struct bus *b, const char *topic, struct str key, struct str value, const struct bus_header *h,
+	     size_t n, bus_sent *sent, void *arg)
 {
 	if (value.n > BUS_BODY_MAX)
 		return -EMSGSIZE;

@@ -5,9 +5,9 @@ enum { DEPTH = 8 };
 
 struct walk {
 	struct str text;
-	struct str name;                /* read before a ':' */
-	struct str path[DEPTH];         /* path[d - 1]: the member we are in at depth d */
-	int        depth;
+	struct str name;        /* read before a ':' */
+	struct str path[DEPTH]; /* path[d - 1]: the member we are in at depth d */
+	int depth;
 };
 
 static void visit(struct bus_stats *ret, const struct str *path, int depth, struct str value)
@@ -17,7 +17,8 @@ static void visit(struct bus_stats *ret, const struct str *path, int depth, stru
 			ret->broker_up = true;
 	} else if (depth == 5 && str_eq(path[0], STR("topics")) && str_eq(path[2], STR("partitions"))) {
 		/* Partition -1 is for messages without a home yet; the others come from the broker. */
-		if (str_eq(path[4], STR("unknown")) && str_eq(value, STR("false")) && !str_starts(path[3], STR("-")))
+		if (str_eq(path[4], STR("unknown")) && str_eq(value, STR("false")) &&
+		    !str_starts(path[3], STR("-")))
 			ret->topic(ret->arg, path[1]);
 	}
 }
@@ -61,17 +62,23 @@ static int step(struct walk *w, struct bus_stats *ret)
 	struct str value;
 
 	switch (w->text.p[0]) {
-	case '{': case '[':
+	case '{':
+	case '[':
 		enter(w);
 		skip(&w->text, 1);
 		return 0;
-	case '}': case ']':
+	case '}':
+	case ']':
 		skip(&w->text, 1);
 		return --w->depth < 0 ? -EBADMSG : 0;
-	case ' ': case '\t': case '\r': case '\n': case ',':
+	case ' ':
+	case '\t':
+	case '\r':
+	case '\n':
+	case ',':
 		skip(&w->text, 1);
 		return 0;
-	case ':':                       /* its name was seen already */
+	case ':': /* its name was seen already */
 		skip(&w->text, 1);
 		return 0;
 	}

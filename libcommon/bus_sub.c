@@ -145,7 +145,7 @@ void bus_unsubscribe(struct bus_sub *sub)
 /* What the program still holds is void; librdkafka waits for ever for a message not given back. */
 static void void_held(struct bus_sub *sub)
 {
-	LIST_EACH(n, tmp, &sub->held_list) {
+	LIST_EACH (n, tmp, &sub->held_list) {
 		struct bus_held *h = CONTAINER_OF(n, struct bus_held, node);
 
 		bus_done(&h->m);
@@ -159,6 +159,7 @@ void bus_sub_close(struct bus_sub *sub, int64_t until_mono_ms)
 	bool left;
 
 	timer_stop(&sub->tick);
+	timer_stop(&sub->nudge);
 	sub->state = SUB_LEFT;
 	bus_store(sub);
 	timer_stop(&sub->store);
@@ -171,7 +172,7 @@ void bus_sub_close(struct bus_sub *sub, int64_t until_mono_ms)
 		if (rkm != NULL)
 			rd_kafka_message_destroy(rkm);
 	}
-	bus_lose_all(sub, sub->c.group != NULL);              /* those that the group could not be asked for */
+	bus_lose_all(sub, sub->c.group != NULL); /* those that the group could not be asked for */
 	void_held(sub);
 	timer_stop(&sub->store);
 	rd_kafka_queue_destroy(sub->control);

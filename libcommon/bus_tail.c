@@ -7,7 +7,7 @@
 enum { TAIL_WAIT_MS = 5000 };
 
 static int add_partitions(struct bus_sub *sub, const char *name, rd_kafka_topic_partition_list_t *list,
-                          int wait_ms, struct err *err)
+			  int wait_ms, struct err *err)
 {
 	const struct rd_kafka_metadata *md;
 	struct bus_out *o = bus_out_get(sub->b, name);
@@ -19,11 +19,12 @@ static int add_partitions(struct bus_sub *sub, const char *name, rd_kafka_topic_
 	e = rd_kafka_metadata(sub->b->rk, 0, o->rkt, &md, wait_ms);
 	if (e != RD_KAFKA_RESP_ERR_NO_ERROR)
 		return err_set(err, bus_errno(e), "%s: %s", name, rd_kafka_err2str(e));
-	if (md->topic_cnt != 1 || md->topics[0].err != RD_KAFKA_RESP_ERR_NO_ERROR || md->topics[0].partition_cnt == 0)
+	if (md->topic_cnt != 1 || md->topics[0].err != RD_KAFKA_RESP_ERR_NO_ERROR ||
+	    md->topics[0].partition_cnt == 0)
 		r = err_set(err, -ENOENT, "%s: no such topic", name);
 	for (int i = 0; r == 0 && i < md->topics[0].partition_cnt; i++)
-		rd_kafka_topic_partition_list_add(list, md->topics[0].topic, md->topics[0].partitions[i].id)->offset =
-			RD_KAFKA_OFFSET_END;
+		rd_kafka_topic_partition_list_add(list, md->topics[0].topic, md->topics[0].partitions[i].id)
+			->offset = RD_KAFKA_OFFSET_END;
 	rd_kafka_metadata_destroy(md);
 	return r;
 }
@@ -45,7 +46,7 @@ int bus_tail_start(struct bus_sub *sub, struct err *err)
 	for (size_t i = 0; r == 0 && sub->c.topics[i] != NULL; i++)
 		r = add_partitions(sub, sub->c.topics[i], list, left_ms(until_us), err);
 	if (r == 0) {
-		e = rd_kafka_offsets_for_times(sub->rk, list, left_ms(until_us));       /* OFFSET_END: the ends */
+		e = rd_kafka_offsets_for_times(sub->rk, list, left_ms(until_us)); /* OFFSET_END: the ends */
 		for (int i = 0; e == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
 			e = list->elems[i].err;
 		if (e != RD_KAFKA_RESP_ERR_NO_ERROR)

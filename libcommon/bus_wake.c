@@ -10,7 +10,8 @@
 
 static const uint64_t one = 1;
 
-void bus_wake_open(struct bus_wake *w, struct service *s, void (*fn)(int fd, short what, void *arg), void *arg)
+void bus_wake_open(struct bus_wake *w, struct service *s, void (*fn)(int fd, short what, void *arg),
+		   void *arg)
 {
 	int r;
 
@@ -34,7 +35,7 @@ void bus_wake_close(struct bus_wake *w)
 void bus_wake_on(struct bus_wake *w, rd_kafka_queue_t *q)
 {
 	rd_kafka_queue_io_event_enable(q, w->fd, &one, sizeof(one));
-	bus_wake_again(w);              /* what came before is not announced */
+	bus_wake_again(w); /* what came before is not announced */
 }
 
 /* Through the descriptor rather than event_active(), which would run again in this very turn
@@ -42,7 +43,7 @@ void bus_wake_on(struct bus_wake *w, rd_kafka_queue_t *q)
 void bus_wake_again(struct bus_wake *w)
 {
 	if (w->ev != NULL && write(w->fd, &one, sizeof(one)) < 0)
-		ASSERT(errno == EAGAIN);        /* the counter is full: awake it is */
+		ASSERT(errno == EAGAIN); /* the counter is full: awake it is */
 }
 
 void bus_wake_read(struct bus_wake *w)

@@ -4,7 +4,7 @@
 #include "bus_stats.h"
 #include "log.h"
 
-enum { ABSENT_TWICE = 2 };      /* in a row, before it is said: at first nothing is known */
+enum { ABSENT_TWICE = 2 }; /* in a row, before it is said: at first nothing is known */
 
 static struct bus *bus_of(const rd_kafka_t *rk, void *opaque)
 {
@@ -51,8 +51,9 @@ static bool judge(struct bus_out *o, bool broker_up)
 			log_info(NULL, "topic_present", "topic %s exists now", rd_kafka_topic_name(o->rkt));
 		o->absent = 0;
 	} else if (broker_up && o->absent < ABSENT_TWICE && ++o->absent == ABSENT_TWICE) {
-		log_error(NULL, "topic_absent", "topic %s does not exist, create it with waddle topics create",
-		          rd_kafka_topic_name(o->rkt));
+		log_error(NULL, "topic_absent",
+			  "topic %s does not exist, create it with waddle topics create",
+			  rd_kafka_topic_name(o->rkt));
 	}
 	return o->seen;
 }
@@ -89,7 +90,8 @@ void bus_trouble(rd_kafka_t *rk, int code, const char *reason, void *opaque)
 
 	switch (code) {
 	case RD_KAFKA_RESP_ERR__FATAL:
-		if (b->fatal.code == 0 && rd_kafka_fatal_error(rk, why, sizeof(why)) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		if (b->fatal.code == 0 &&
+		    rd_kafka_fatal_error(rk, why, sizeof(why)) != RD_KAFKA_RESP_ERR_NO_ERROR)
 			err_set(&b->fatal, -ECONNABORTED, "Kafka: %s", why);
 		return;
 	case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
@@ -127,7 +129,7 @@ static int64_t part_lag(const struct bus_sub *sub, const struct bus_assigned *p)
 	int64_t low, high, at = p->mark.low >= 0 ? p->mark.low : p->first;
 
 	if (at < 0 || rd_kafka_get_watermark_offsets(sub->rk, p->wire, p->at.partition, &low, &high) !=
-	                      RD_KAFKA_RESP_ERR_NO_ERROR)
+			      RD_KAFKA_RESP_ERR_NO_ERROR)
 		return 0;
 	return high > at ? high - at : 0;
 }
@@ -136,10 +138,10 @@ int64_t bus_lag(const struct bus *b)
 {
 	int64_t lag = 0;
 
-	LIST_EACH(n, tmp, &b->subs) {
+	LIST_EACH (n, tmp, &b->subs) {
 		const struct bus_sub *sub = CONTAINER_OF(n, struct bus_sub, node);
 
-		LIST_EACH(k, tmp2, &sub->parts)
+		LIST_EACH (k, tmp2, &sub->parts)
 			lag += part_lag(sub, CONTAINER_OF(k, struct bus_assigned, node));
 	}
 	return lag;
@@ -149,7 +151,7 @@ void bus_watch_tick(struct bus *b)
 {
 	size_t held = 0;
 
-	LIST_EACH(n, tmp, &b->subs)
+	LIST_EACH (n, tmp, &b->subs)
 		held += CONTAINER_OF(n, struct bus_sub, node)->held.n;
 	metric_set(bus_metrics[BM_HELD], 0, (int64_t)held);
 	metric_set(bus_metrics[BM_UNSENT], 0, (int64_t)b->unsent.n);

@@ -43,7 +43,12 @@ static void gaps_between_offsets_do_not_matter(void **state)
 
 /* The model: low is one more than the last offset of the longest prefix that is done. */
 enum { MANY = 3000 };
-struct model { int64_t offset[MANY]; uint64_t number[MANY]; bool done[MANY]; size_t taken, prefix; };
+struct model {
+	int64_t offset[MANY];
+	uint64_t number[MANY];
+	bool done[MANY];
+	size_t taken, prefix;
+};
 
 static int64_t model_low(struct model *k)
 {

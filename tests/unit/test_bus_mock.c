@@ -16,15 +16,15 @@
 enum { MANY = 500, API_PRODUCE = 0 };
 
 struct fixture {
-	struct service           s;
-	rd_kafka_t              *host;
+	struct service s;
+	rd_kafka_t *host;
 	rd_kafka_mock_cluster_t *mock;
-	struct bus              *b;
-	struct bus_sub          *sub;
-	int                      seen, wanted, acked, failed, last_code, reordered, last_acked;
-	struct bus_msg          *held[MANY];
-	int                      n_held;
-	bool                     keep;
+	struct bus *b;
+	struct bus_sub *sub;
+	int seen, wanted, acked, failed, last_code, reordered, last_acked;
+	struct bus_msg *held[MANY];
+	int n_held;
+	bool keep;
 };
 
 static int set_up(void **state)
@@ -73,7 +73,11 @@ static void message(void *arg, struct bus_msg *m)
 static void consume(struct fixture *f, const char *const *topics, int max_held)
 {
 	const struct bus_consumer c = {
-		.group = "waddle.test", .topics = topics, .max_held = max_held, .message = message, .arg = f,
+		.group = "waddle.test",
+		.topics = topics,
+		.max_held = max_held,
+		.message = message,
+		.arg = f,
 	};
 	struct err err;
 
@@ -82,7 +86,10 @@ static void consume(struct fixture *f, const char *const *topics, int max_held)
 
 static const char *const events[] = { "waddle.events", NULL };
 
-struct one { struct fixture *f; int number; };
+struct one {
+	struct fixture *f;
+	int number;
+};
 
 static void sent(void *arg, const struct err *err)
 {
@@ -113,8 +120,16 @@ static int send_one(struct fixture *f, int number)
 	return r;
 }
 
-static bool all_seen(void *arg) { struct fixture *f = arg; return f->seen >= f->wanted; }
-static bool all_reported(void *arg) { struct fixture *f = arg; return f->acked + f->failed >= f->wanted; }
+static bool all_seen(void *arg)
+{
+	struct fixture *f = arg;
+	return f->seen >= f->wanted;
+}
+static bool all_reported(void *arg)
+{
+	struct fixture *f = arg;
+	return f->acked + f->failed >= f->wanted;
+}
 
 static void what_is_sent_is_acknowledged_and_consumed(void **state)
 {
@@ -123,7 +138,7 @@ static void what_is_sent_is_acknowledged_and_consumed(void **state)
 	consume(f, events, 1000);
 	for (int i = 0; i < MANY; i++)
 		assert_int_equal(send_one(f, i), 0);
-	assert_int_equal(f->acked, 0);          /* never from inside bus_send() */
+	assert_int_equal(f->acked, 0); /* never from inside bus_send() */
 	f->wanted = MANY;
 	assert_true(service_run(&f->s, all_reported, f, 20000));
 	assert_int_equal(f->failed, 0);
