@@ -369,13 +369,21 @@ static void ids_are_text_never_numbers(void **state)
 
 static void control_characters_stay_outside_strings(void **state)
 {
-	char json[] = "{\"text\":\"a?\"}";
+	char json[] = "{\"text\":\"a?\"}", longer[] = "{\"any\":\"0123456789abcdef0123456789\"}";
 
 	(void)state;
 	for (int c = 0; c < 0x20; c++) {
 		json[10] = (char)c;
 		refused_n(json, sizeof(json) - 1, "control character in a string");
+		for (size_t at = 8; at < 34; at++) { /* wherever in the eight bytes it is */
+			char was = longer[at];
+
+			longer[at] = (char)c;
+			refused_n(longer, sizeof(longer) - 1, "control character in a string");
+			longer[at] = was;
+		}
 	}
+	taken(longer);
 	json[10] = 0x7f;
 	taken(json);
 	refused_n("{\"te\0xt\":1}", 11, "control character in a string");
@@ -405,6 +413,8 @@ static void surrogates_come_in_pairs(void **state)
 	refused("{\"text\":\"\\ude00\"}", "half a surrogate pair");
 	refused("{\"text\":\"\\ude00\\ud83d\"}", "half a surrogate pair");
 	refused("{\"text\":\"\\ud83d\\u12\"}", "half a surrogate pair");
+	refused("{\"text\":\"\\ud83d\\ue000\"}", "half a surrogate pair");
+	refused("{\"text\":\"\\ud83d\\udbff\"}", "half a surrogate pair");
 	refused("{\"\\ud800\":1}", "half a surrogate pair");
 }
 
@@ -477,7 +487,10 @@ static void a_key_comes_once_per_object(void **state)
 	refused("{\"parts\":[{\"name\":\"a\"},{\"name\":\"a\",\"z\":1,\"z\":1}]}", "the same key twice");
 	refused("{\"text\":3,\"text\":\"a\"}", "the same key twice");
 	refused("{\"text\":\"a\",\"text\":3}", "the same key twice"); /* before what else is wrong */
-	/* Spans of other members than those met: longer together than the text. */
+	/* Spans of other members than those met, longer together than the text: 68 and 62 of 111. */
+	refused("{\"x\":{\"a\":{\"b\":\"012345678901234567890123456789012345678901234567890123456789\"}},"
+		"\"x\":1,\"object\":{},\"any\":1}",
+		"the same key twice");
 	refused("{\"x\":{\"any\":{\"object\":{\"a\":{\"b\":\"cccccccccccccccccccccccccccc\"}}}},\"x\":1,"
 		"\"any\":1,"
 		"\"object\":{},\"text\":\"z\"}",
