@@ -1,5 +1,6 @@
 /* waddle-router - resolves chat to commands, and modules' answers to messages. */
 #include "router.h"
+#include "cache.h"
 #include "config.h"
 #include "err.h"
 #include "log.h"
@@ -84,11 +85,17 @@ static void stop(struct service *s)
 	limit_close(r->limit);
 }
 
+static struct metric *const *const metrics[] = {
+	intake_metrics, lookup_metrics, dispatch_metrics, replies_metrics, sweeper_metrics,
+	cache_metrics, db_metrics, bus_metrics, NULL,
+};
+
 int main(int argc, char **argv)
 {
 	struct router_settings settings;
 	struct service s = {
 		.name = "router", .version = "1.0", .vars = vars, .settings = &settings,
+		.needs = NEEDS_DATABASE | NEEDS_KAFKA, .metrics = metrics,
 		.start = start, .drain = drain, .stop = stop, .priv = &router,
 	};
 
