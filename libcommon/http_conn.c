@@ -164,6 +164,8 @@ static void linger(struct http_conn *c)
 		return;
 	}
 	conn_move(c, CONN_LINGER);
+	c->holds++;                             /* the end of the process would be a reset, too */
+	service_hold(c->http->service);
 	(void)shutdown(c->fd, SHUT_WR);
 	c->in_n = 0;
 	event_add(c->read, NULL);

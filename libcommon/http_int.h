@@ -85,7 +85,7 @@ struct http_conn {
 	struct http_req *req;           /* HEAD to WORK */
 	struct buf       out;
 	size_t           sent;          /* of out */
-	unsigned         holds;         /* answers in out that hold the service */
+	unsigned         holds;         /* of the service: answers in out, lingering */
 	bool             closing;       /* after what is in out */
 	bool             eof;           /* the peer has said its last word */
 	bool             processing;    /* http_reply() came from inside conn_process() */
