@@ -31,6 +31,7 @@ static const struct cli_command commands[] = {
 	{ "keys", "create|list|revoke", "API keys of services", cmd_keys },
 	{ "servers", "add|list", "channels and servers that are served", cmd_servers },
 	{ "commands", "list|enable|disable", "what is registered, and where it is enabled", cmd_commands },
+	{ "chat", "[--channel <name>]", "talk to the bot from here", cmd_chat },
 	{ 0 },
 };
 
