@@ -58,9 +58,10 @@ struct slot {
 struct batch {
 	unsigned                 magic;
 	struct service          *service;
-	struct db               *db;
+	struct db               *db;            /* NULL: it was closed before us */
+	struct db_watch          watch;
 	const struct batch_spec *spec;
-	bool                     repeatable, closing, scheduled, flush, freed, telling;
+	bool                     repeatable, closing, scheduled, flush, telling;
 	struct slot             *filling;
 	struct list              out, spare;
 	int                      n_out;
@@ -71,6 +72,11 @@ struct batch {
 
 static void schedule(struct batch *b);
 static void answer(struct slot *s);
+
+static bool db_is_gone(const struct batch *b)
+{
+	return b->db == NULL || db_closing(b->db);
+}
 
 /* -- keys ---------------------------------------------------------------------------------- */
 
@@ -194,7 +200,7 @@ static void send_part(struct slot *s)
 	s->to = s->n - s->from > s->part ? s->from + s->part : s->n;
 	for (int c = 0; c < spec->columns; c++)
 		s->b->params[c] = DB_ARRAY(&s->cells[c * spec->max_rows + s->from], (size_t)(s->to - s->from));
-	r = db_closing(s->b->db) ? -ECANCELED :
+	r = db_is_gone(s->b) ? -ECANCELED :
 	    db_send(s->b->db, opts, answered, s, spec->sql, s->b->params, (size_t)spec->columns);
 	if (r == 0) {
 		metric_add(&statements_total, 0, 1);
@@ -245,6 +251,7 @@ static void batch_free(struct batch *b)
 	while (!list_empty(&b->spare))
 		slot_free(CONTAINER_OF(list_pop(&b->spare), struct slot, node));
 	free(b->params);
+	db_unwatch(&b->watch);
 	timer_stop(&b->timer);
 	NOT_A_MORE(b, (unsigned)BATCH_MAGIC);
 	free(b);
@@ -323,7 +330,7 @@ static bool is_data(const struct err *err)
 
 static bool may_repeat(const struct batch *b, const struct err *err)
 {
-	if (b->closing || db_closing(b->db))
+	if (b->closing || db_is_gone(b))
 		return false;
 	switch (err_kind(err)) {
 	case ERR_AGAIN:
@@ -346,7 +353,7 @@ static void failed(struct slot *s)
 	struct batch *b = s->b;
 	int rows = s->to - s->from;
 
-	if (is_data(&s->err) && rows > 1 && !db_closing(b->db)) {
+	if (is_data(&s->err) && rows > 1 && !db_is_gone(b)) {
 		s->part = rows / 2;
 	} else if (is_data(&s->err)) {
 		s->part = 1;
@@ -362,7 +369,7 @@ static void failed(struct slot *s)
 		log_rarely(5000, L_ERROR, NULL, "batch_failed", "%s: %d rows lost: %s", b->spec->name, rows, s->err.text);
 		tell_part(s, NULL, &s->err);
 	}
-	if (s->from < s->n && !db_closing(b->db)) {
+	if (s->from < s->n && !db_is_gone(b)) {
 		metric_add(&repeats_total, 0, 1);
 		send_part(s);
 	} else {
@@ -391,7 +398,7 @@ static void answer(struct slot *s)
 	struct batch *b = s->b;
 
 	if (b->telling)
-		return;                         /* db_close() inside one of the callbacks below */
+		return;                         /* from inside one of the callbacks below */
 	b->telling = true;
 	service_hold(b->service);
 	for (;;) {
@@ -419,6 +426,28 @@ static void answer(struct slot *s)
 	schedule(b);
 }
 
+/* Of db_close(): who is inside fails now, who is added later at the end of that turn. */
+static void db_closed(void *arg)
+{
+	struct batch *b = arg;
+
+	b->db = NULL;
+	if (b->filling->n > 0)
+		seal(b);
+	LIST_EACH(n, next, &b->out) {
+		struct slot *s = CONTAINER_OF(n, struct slot, node);
+
+		if (s->answered || (b->telling && is_first(s)))
+			continue;
+		timer_stop(&s->pause);
+		s->to = s->n;
+		s->answered = true;
+		err_set(&s->err, -ECANCELED, "database is being closed");
+	}
+	if (!list_empty(&b->out))
+		answer(CONTAINER_OF(b->out.next, struct slot, node));
+}
+
 /* -- the caller's side --------------------------------------------------------------------- */
 
 struct batch *batch_open(struct service *s, struct db *db, const struct batch_spec *spec)
@@ -440,6 +469,7 @@ struct batch *batch_open(struct service *s, struct db *db, const struct batch_sp
 	list_init(&b->spare);
 	b->params = XNEW_N(struct db_param, (size_t)spec->columns);
 	b->filling = slot_new(b);
+	db_watch(db, &b->watch, db_closed, b);
 	return b;
 }
 

@@ -191,6 +191,7 @@ struct db *db_open(struct service *s, const struct db_conf *conf)
 	db->has_standby = own_reads;
 	list_init(&db->dirty);
 	list_init(&db->txs);
+	list_init(&db->watches);
 	db->begin = stmt_of(&db->stmts, "BEGIN");
 	db->commit = stmt_of(&db->stmts, "COMMIT");
 	db->rollback = stmt_of(&db->stmts, "ROLLBACK");
@@ -211,6 +212,19 @@ struct db *db_open(struct service *s, const struct db_conf *conf)
 bool db_closing(const struct db *db)
 {
 	return db->closed;
+}
+
+void db_watch(struct db *db, struct db_watch *w, void (*fn)(void *arg), void *arg)
+{
+	w->fn = fn;
+	w->arg = arg;
+	list_init(&w->node);
+	list_add_tail(&db->watches, &w->node);
+}
+
+void db_unwatch(struct db_watch *w)
+{
+	list_del(&w->node);
 }
 
 static void db_free(void *arg)
@@ -237,6 +251,11 @@ void db_close(struct db *db)
 	pool_close(&db->write, &err);
 	while (!list_empty(&db->txs))
 		tx_close(CONTAINER_OF(db->txs.next, struct db_tx, all), &err);
+	while (!list_empty(&db->watches)) {
+		struct db_watch *w = CONTAINER_OF(list_pop(&db->watches), struct db_watch, node);
+
+		w->fn(w->arg);
+	}
 	resolver_free(db->resolver);
 	db_url_clear(&db->read.url);
 	db_url_clear(&db->write.url);

@@ -17,6 +17,7 @@
 #ifndef DB_H
 #define DB_H
 
+#include "list.h"
 #include "str.h"
 
 /* DB_READ: a standby if it is fresh enough, else at once the primary.  Such a statement must not
@@ -66,6 +67,11 @@ struct db *db_open(struct service *s, const struct db_conf *conf) RETURNS_NONNUL
  * transactions are ended, their handles gone. */
 void db_close(struct db *db);           /* NULL is fine */
 bool db_closing(const struct db *db);   /* true in those callbacks: sending again is of no use */
+
+/* fn(arg) inside db_close(), after all callbacks: for whoever keeps a db without owning it. */
+struct db_watch { struct list node; void (*fn)(void *arg); void *arg; };
+void db_watch(struct db *db, struct db_watch *w, void (*fn)(void *arg), void *arg);
+void db_unwatch(struct db_watch *w);
 
 /* Parameters are copied.  -EAGAIN: the queue is full, stop consuming.  -EINVAL: a text is not
  * UTF-8 or holds NUL, a time is not within 1970 .. 9999.  sql is a literal: its address is the key

@@ -235,31 +235,45 @@ static void took(struct db_conn *c, struct db_call *call, const PGresult *res)
 	}
 }
 
+/* Forgets the answer and goes to the front of the queue. */
+static void ask_again(struct db_pool *pool, struct db_call *call)
+{
+	PQclear(call->res);
+	free(call->err);
+	call->res = NULL;
+	call->err = NULL;
+	call->behind = false;
+	pool_enqueue(pool, call, true);
+}
+
+static bool is_state(const struct err *err, const char *sqlstate)
+{
+	return err != NULL && strcmp(err->sqlstate, sqlstate) == 0;
+}
+
 static void finish_single(struct db_conn *c, struct db_call *call)
 {
 	struct db *db = c->pool->db;
+	bool again = call->done != NULL && call->repeats < DB_REPEATS;
 
+	if (is_state(call->err, "25006") && c->pool->role == DB_ROLE_WRITE)
+		c->drop = true;
 	if (call->behind && call->err == NULL && call->done != NULL) {
 		metric_add(&db_standby_reads, STANDBY_BEHIND, 1);
-		PQclear(call->res);
-		call->res = NULL;
-		call->behind = false;
-		pool_enqueue(&db->write, call, false);  /* the primary has replayed all */
-		return;
+		ask_again(&db->write, call);    /* the primary has replayed all */
+	} else if (again && c->in_recovery && is_state(call->err, "40001")) {
+		call->repeats++;                /* in the way of replay */
+		metric_add(&db_standby_reads, STANDBY_BEHIND, 1);
+		ask_again(&db->write, call);
+	} else if (again && call->err != NULL && (plan_is_stale(call->err) || (c->drop && is_state(call->err, "25006")))) {
+		call->repeats++;
+		ask_again(c->pool, call);
+	} else {
+		if (c->in_recovery && call->done != NULL)
+			metric_add(&db_standby_reads, STANDBY_FRESH, 1);
+		call_done(db, call);
+		call_free(call);
 	}
-	if (call->err != NULL && strcmp(call->err->sqlstate, "25006") == 0 && c->pool->role == DB_ROLE_WRITE)
-		c->drop = true;
-	if (call->err != NULL && call->done != NULL && !call->repeated && (plan_is_stale(call->err) || c->drop)) {
-		call->repeated = true;
-		free(call->err);
-		call->err = NULL;
-		pool_enqueue(c->pool, call, true);
-		return;
-	}
-	if (c->in_recovery && call->done != NULL)
-		metric_add(&db_standby_reads, STANDBY_FRESH, 1);
-	call_done(db, call);
-	call_free(call);
 }
 
 static struct db_call *sent_pop(struct db_conn *c)
@@ -429,21 +443,14 @@ static void up(struct db_link *l)
 	db_schedule(c->pool->db);
 }
 
-/* A read that got no answer is asked again, elsewhere; of the others nobody knows. */
+/* A read that got no answer, or only "I am going down", is asked again, elsewhere; of the others
+ * nobody knows. */
 static bool may_ask_again(const struct db_conn *c, const struct db_call *call)
 {
-	return call->kind == CALL_STMT && call->tx == NULL && call->to == DB_READ && call->err == NULL &&
-	       !call->repeated && call->done != NULL && !c->pool->db->closed &&
+	return call->kind == CALL_STMT && call->tx == NULL && call->to == DB_READ &&
+	       (call->err == NULL || strncmp(call->err->sqlstate, "57P", 3) == 0) &&
+	       call->repeats < DB_REPEATS && call->done != NULL && !c->pool->db->closed &&
 	       call->due_mono_ms > clock_mono_ms();
-}
-
-static void ask_again(struct db_conn *c, struct db_call *call)
-{
-	call->repeated = true;
-	call->behind = false;
-	PQclear(call->res);
-	call->res = NULL;
-	pool_enqueue(c->pool, call, true);
 }
 
 static void down(struct db_link *l, const struct err *err)
@@ -473,7 +480,8 @@ static void down(struct db_link *l, const struct err *err)
 
 		if (may_ask_again(c, call)) {
 			list_del(n);
-			ask_again(c, call);
+			call->repeats++;
+			ask_again(c->pool, call);
 		}
 	}
 	while (!list_empty(&lost)) {

@@ -31,6 +31,7 @@ enum {
 	DB_DEPTH_BYTES     = 1 << 20,   /* of parameters in flight on one connection */
 	DB_GRACE_MS        = 250,       /* statement_timeout answers first, ours is for the mute */
 	DB_RECYCLE_MS      = 300000,    /* read connections: roles and addresses change */
+	DB_REPEATS         = 3,         /* of one call: connections break in groups */
 	DB_PROBE_MS        = 10,        /* a standby seen behind is not asked again so soon */
 	DB_STMTS           = 1024,      /* different SQL literals in a process */
 	DB_TX_STATEMENTS   = 1024,      /* waiting in one transaction */
@@ -120,7 +121,7 @@ struct db_call {
 	enum call_kind   kind;
 	enum call_stage  stage;
 	bool             sync;          /* a Sync follows */
-	bool             repeated;      /* was sent once before and may not be again */
+	uint8_t          repeats;       /* how often it was sent before */
 	bool             behind;        /* the standby had not replayed after_lsn: discard the answer */
 	enum db_to       to;
 	struct db_pool  *pool;          /* whose queue it is counted in; NULL inside a transaction */
@@ -254,7 +255,7 @@ struct db {
 	struct db_pool      read, write;
 	struct db_stmts     stmts;
 	struct db_stmt     *begin, *commit, *rollback, *lsn, *probe, *set_timeout;
-	struct list         dirty, txs;
+	struct list         dirty, txs, watches;
 	struct resolver    *resolver;
 	struct db_listener *listener;
 	int                 timeout_ms, max_queued;

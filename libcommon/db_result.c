@@ -181,6 +181,14 @@ static int code_of(const char *state)
 	return -EIO;
 }
 
+/* libpq goes on with advice. */
+static int first_line(const char *text)
+{
+	size_t n = strcspn(text, "\n");
+
+	return n > 0 ? (int)n : INT_MAX;
+}
+
 /* Without DETAIL, which quotes the row. */
 void err_of_result(struct err *err, const PGresult *res)
 {
@@ -188,7 +196,7 @@ void err_of_result(struct err *err, const PGresult *res)
 	const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 
 	if (state == NULL)              /* libpq's own: the connection broke */
-		err_set(err, -ECONNRESET, "%s", PQresultErrorMessage(res));
+		err_set(err, -ECONNRESET, "%.*s", first_line(PQresultErrorMessage(res)), PQresultErrorMessage(res));
 	else
 		err_set(err, code_of(state), "%s", text != NULL ? text : "PostgreSQL refused");
 	if (state != NULL && strlen(state) == 5)
@@ -199,5 +207,5 @@ void err_of_conn(struct err *err, PGconn *pg)
 {
 	const char *text = PQerrorMessage(pg);
 
-	err_set(err, -ECONNRESET, "%s", text[0] != '\0' ? text : "connection closed");
+	err_set(err, -ECONNRESET, "%.*s", first_line(text), text[0] != '\0' ? text : "connection closed");
 }

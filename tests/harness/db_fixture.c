@@ -1,6 +1,8 @@
 /* db_fixture.c - see db_fixture.h. */
 #include "db_fixture.h"
 
+#include <signal.h>
+
 #include "metrics.h"
 #include "wait.h"
 
@@ -92,9 +94,67 @@ struct db_got fixture_ask(struct db_fixture *f, struct db_opts opts, const char 
 	return got;
 }
 
+void fixture_until(struct db_fixture *f, const char *what, bool (*cond)(struct db_fixture *f, int64_t n),
+		   int64_t n, int64_t max_ms)
+{
+	int64_t until = harness_now_ms() + max_ms;
+
+	while (!cond(f, n)) {
+		if (harness_now_ms() > until)
+			harness_fail("not within %lld ms: %s", (long long)max_ms, what);
+		fixture_turns(f, 5);
+	}
+}
+
+struct sql *fixture_lock(struct db_fixture *f, const char *table)
+{
+	struct sql *q = sql_open(f->st.url);
+
+	sql_run(q, "BEGIN");
+	sql_run(q, "LOCK TABLE %s", table);
+	return q;
+}
+
+static bool are_blocked(struct db_fixture *f, int64_t n)
+{
+	return sql_int(f->st.sql, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+		       " AND wait_event_type = 'Lock'") >= n;
+}
+
+void fixture_wait_blocked(struct db_fixture *f, int64_t n)
+{
+	fixture_until(f, "the statements wait for the lock", are_blocked, n, 3000);
+}
+
+void fixture_terminate(struct db_fixture *f)
+{
+	sql_run(f->st.sql, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE"
+		" datname = current_database() AND application_name = 'test'");
+}
+
+void fixture_signal(struct db_fixture *f, int sig)
+{
+	char *rows = sql_rows(f->st.sql, "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+			      " AND application_name = 'test'");
+
+	for (char *line = rows; *line != '\0'; line = strchr(line, '\n') + 1)
+		if (kill((pid_t)strtol(line, NULL, 10), sig) != 0)
+			harness_fail("kill %d: %s", sig, strerror(errno));
+	free(rows);
+}
+
+static bool all_up(struct db_fixture *f, int64_t n)
+{
+	(void)f, (void)n;
+	return fixture_metric("waddle_db_connections{state=\"write-down\"}") == 0 &&
+	       fixture_metric("waddle_db_connections{state=\"read-down\"}") == 0;
+}
+
 void fixture_connected(struct db_fixture *f)
 {
 	struct db_got got;
+
+	fixture_until(f, "all connections are up", all_up, 0, 20000);
 
 	got = fixture_ask(f, (struct db_opts){ .to = DB_WRITE }, "SELECT 1");
 	if (!got.ok)

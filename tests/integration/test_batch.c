@@ -188,34 +188,6 @@ static void a_text_that_is_no_utf8_is_refused_and_hurts_nobody(void **state)
 	batch_close(b);
 }
 
-/* Holds the table so that what is sent stays unanswered. */
-static struct sql *lock_table(const char *table)
-{
-	struct sql *q = sql_open(f.st.url);
-
-	sql_run(q, "BEGIN");
-	sql_run(q, "LOCK TABLE %s", table);
-	return q;
-}
-
-static bool statements_blocked(void *arg)
-{
-	return sql_int(f.st.sql, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-	               " AND wait_event_type = 'Lock'") >= *(int64_t *)arg;
-}
-
-static void wait_blocked(int64_t n)
-{
-	if (!service_run(&f.s, statements_blocked, &n, 10000))
-		harness_fail("the statements did not reach the lock");
-}
-
-static void kill_backends(void)
-{
-	assert_true(sql_int(f.st.sql, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE"
-	                    " datname = current_database() AND application_name = 'test'") > 0);
-}
-
 static void a_lost_connection_repeats_what_may_be_repeated(void **state)
 {
 	struct batch *b = batch_open(&f.s, f.db, &keyed);
@@ -223,11 +195,11 @@ static void a_lost_connection_repeats_what_may_be_repeated(void **state)
 
 	(void)state;
 	fixture_connected(&f);
-	lock = lock_table("keyed");
+	lock = fixture_lock(&f, "keyed");
 	for (int i = 0; i < 1024; i++)
 		assert_int_equal(add(b, i, i, "word"), 0);
-	wait_blocked(2);
-	kill_backends();
+	fixture_wait_blocked(&f, 2);
+	fixture_terminate(&f);
 	sql_close(lock);
 	wait_told(1024);
 	for (int i = 0; i < 1024; i++)
@@ -264,12 +236,12 @@ static void full_means_again_until_a_row_is_answered(void **state)
 
 	(void)state;
 	fixture_connected(&f);
-	lock = lock_table("keyed");
+	lock = fixture_lock(&f, "keyed");
 	while (n < ROWS && add(b, n, n, "word") == 0)
 		n++;
 	assert_int_equal(n, 3 * 512);
 	assert_int_equal(batch_rows(b), 3 * 512);
-	wait_blocked(2);
+	fixture_wait_blocked(&f, 2);
 	assert_int_equal(add(b, n, n, "word"), -EAGAIN);
 	sql_close(lock);
 	wait_told(1);
@@ -301,10 +273,10 @@ static void closing_the_db_first_fails_every_row_once(void **state)
 
 	(void)state;
 	fixture_connected(&f);
-	lock = lock_table("keyed");
+	lock = fixture_lock(&f, "keyed");
 	for (int i = 0; i < 1500; i++)
 		assert_int_equal(add(b, i, i, "word"), 0);
-	wait_blocked(2);
+	fixture_wait_blocked(&f, 2);
 	batch_close(b);
 	fixture_close(&f);
 	sql_close(lock);
