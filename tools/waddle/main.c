@@ -32,6 +32,7 @@ static const struct cli_command commands[] = {
 	{ "servers", "add|list", "channels and servers that are served", cmd_servers },
 	{ "commands", "list|enable|disable", "what is registered, and where it is enabled", cmd_commands },
 	{ "chat", "[--channel <name>]", "talk to the bot from here", cmd_chat },
+	{ "why", "<event-id>", "what became of an event, hop by hop", cmd_why },
 	{ 0 },
 };
 
