@@ -147,6 +147,14 @@ $B/%.h.ok: %.h
 	  -Wall -Wextra -Werror $(shell pkg-config --cflags $(PKGS)) -fsyntax-only -include $< -x c /dev/null; fi
 	@touch $@
 
+# --- style: see tools/lint/run ----------------------------------------------------------------
+lint: headers                           ## format, clang-tidy, cppcheck, shellcheck, headers alone
+	tools/lint/run
+format:                                 ## clang-format the function bodies of FILES="..." in place
+	tools/lint/run fix $(FILES)
+analyze:                                ## gcc -fanalyzer and clang's analyzer over FILES or all: to read
+	tools/lint/run analyze $(FILES)
+
 help:                                   ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16 | sort
 
@@ -154,5 +162,5 @@ clean:                                  ## remove build/ (a running stack keeps 
 	rm -rf $(BUILD)
 
 .SECONDARY:
-.PHONY: all help clean install start stop status demo check check-one test tests headers docs fuzz fuzzers
+.PHONY: all help clean lint format analyze install start stop status demo check check-one test tests headers docs fuzz fuzzers
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -56,8 +56,9 @@ static bool name_ok(struct str zone)
 	for (size_t i = 0; i < zone.n; i++) {
 		char c = zone.p[i];
 
-		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' ||
-		      c == '+' || c == '-' || (c == '/' && i > 0 && i + 1 < zone.n && zone.p[i - 1] != '/')))
+		if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+		      c == '_' || c == '+' || c == '-' ||
+		      (c == '/' && i > 0 && i + 1 < zone.n && zone.p[i - 1] != '/')))
 			return false;
 	}
 	return zone.n > 0 && zone.n < 64;
@@ -81,7 +82,8 @@ static int find_zone(struct str zone, icaltimezone **ret)
 
 static int64_t offset_at(icaltimezone *zone, int64_t utc_s)
 {
-	struct icaltimetype t = icaltime_from_timet_with_zone((time_t)utc_s, 0, icaltimezone_get_utc_timezone());
+	struct icaltimetype t =
+		icaltime_from_timet_with_zone((time_t)utc_s, 0, icaltimezone_get_utc_timezone());
 	int dst;
 
 	return icaltimezone_get_utc_offset_of_utc_time(zone, &t, &dst);

@@ -183,7 +183,8 @@ int clock_parse(struct str text, int64_t *ret_unix_ms)
 		f[5] = 59;
 		ms = 999;
 	}
-	c = (struct civil){ (int16_t)f[0], (int8_t)f[1], (int8_t)f[2], (int8_t)f[3], (int8_t)f[4], (int8_t)f[5] };
+	c = (struct civil){ (int16_t)f[0], (int8_t)f[1], (int8_t)f[2],
+		            (int8_t)f[3],  (int8_t)f[4], (int8_t)f[5] };
 	if (!civil_ok(&c))
 		return -EINVAL;
 	at = (civil_as_utc_s(&c) - (oh * 60 + om) * 60) * 1000 + ms;

@@ -9,8 +9,6 @@
 
 enum { VALUE_BYTES_MAX = 64 * 1024, COMPLAINTS_MAX = 16 * 1024 };
 
-extern char **environ;
-
 /* What is read before anything is stored: either all of it is right or nothing is touched. */
 struct value { bool ok; struct str text; };     /* text is owned, with a NUL behind */
 
@@ -100,7 +98,8 @@ static bool fetch(const struct cfg_var *v, bool required, struct str *ret, struc
 	} else {
 		*ret = own(str_of(direct != NULL ? direct : v->def));
 	}
-	if (ret->n == 0 && (required || !is_text(v->type)) && !(direct == NULL && path == NULL && !required)) {
+	if (ret->n == 0 && (required || !is_text(v->type)) &&
+	    !(direct == NULL && path == NULL && !required)) {
 		buf_printf(complaints, "%s: must be set (%s)\n", v->env, v->help);
 		disown(ret);
 		return false;
@@ -215,7 +214,8 @@ static void look_for_typos(const struct cfg_part *parts, size_t n, struct buf *c
 			continue;
 		like = meant(parts, n, name);
 		if (like != NULL)
-			buf_printf(complaints, STR_FMT ": unknown, see --help; like %s\n", STR_ARG(name), like);
+			buf_printf(complaints, STR_FMT ": unknown, see --help; like %s\n", STR_ARG(name),
+			           like);
 	}
 }
 

@@ -9,7 +9,8 @@ static int check_range(const struct cfg_var *v, int64_t n, const char *unit, str
 {
 	if ((v->min == 0 && v->max == 0) || (n >= v->min && n <= v->max))
 		return 0;
-	return err_set(err, -EINVAL, "must be between %lld and %lld%s", (long long)v->min, (long long)v->max, unit);
+	return err_set(err, -EINVAL, "must be between %lld and %lld%s", (long long)v->min, (long long)v->max,
+	               unit);
 }
 
 struct unit { struct str name; int64_t times; };
@@ -73,14 +74,20 @@ static int parse_choice(const struct cfg_var *v, struct str text, int *ret, stru
 
 static int hex_digit(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 :
-	       c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+	return c >= '0' && c <= '9' ? c - '0' :
+	       c >= 'a' && c <= 'f' ? c - 'a' + 10 :
+	       c >= 'A' && c <= 'F' ? c - 'A' + 10 :
+	                              -1;
 }
 
 static int base64_digit(char c)
 {
-	return c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 :
-	       c >= '0' && c <= '9' ? c - '0' + 52 : c == '+' ? 62 : c == '/' ? 63 : -1;
+	return c >= 'A' && c <= 'Z' ? c - 'A' :
+	       c >= 'a' && c <= 'z' ? c - 'a' + 26 :
+	       c >= '0' && c <= '9' ? c - '0' + 52 :
+	       c == '+'             ? 62 :
+	       c == '/'             ? 63 :
+	                              -1;
 }
 
 static int parse_key(struct str text, unsigned char key[32])

@@ -272,11 +272,14 @@ void service_ready(struct service *s, const char *what, bool up)
 bool service_ready_text(const struct service *s, struct buf *out)
 {
 	const struct service_state *st = state_of(s);
+	const char *status = "ready";
 	bool ready = !st->draining;
 
 	for (size_t i = 0; i < st->n_deps; i++)
 		ready = ready && st->deps[i].up;
-	buf_printf(out, "{\"status\":\"%s\",\"checks\":{", ready ? "ready" : st->draining ? "draining" : "waiting");
+	if (!ready)
+		status = st->draining ? "draining" : "waiting";
+	buf_printf(out, "{\"status\":\"%s\",\"checks\":{", status);
 	for (size_t i = 0; i < st->n_deps; i++) {
 		buf_add(out, i > 0 ? STR(",") : STR_NONE);
 		buf_json(out, str_of(st->deps[i].what));

@@ -14,8 +14,6 @@
 
 enum { EXIT_PERSON = 100, EXIT_AGAIN = 111, CLOSE_MS = 3000, CUT_MS = 500 };
 
-extern char **environ;
-
 static struct {                         /* one process, one life */
 	struct event *term, *intr, *usr1;
 	struct timer  drain_timer;
@@ -58,10 +56,12 @@ static void require(const char **names, size_t *n, unsigned needs, unsigned flag
 		names[(*n)++] = name;
 }
 
+static char *no_environ[] = { NULL };   /* clearenv() leaves none */
+
 /* libpq would take defaults from them behind the back of DATABASE_URL. */
 static void drop_pg_variables(void)
 {
-	for (char **e = environ; e != NULL && *e != NULL;) {
+	for (char **e = environ != NULL ? environ : no_environ; *e != NULL;) {
 		struct str value, name = str_cut(str_of(*e), '=', &value);
 		char copy[64];
 
@@ -94,7 +94,8 @@ static void replace(struct str *field, struct str with)
 static int settings_load(struct service *s)
 {
 	static const struct cfg_var none[] = { { 0 } };
-	struct cfg_part parts[] = { { s->vars != NULL ? s->vars : none, s->settings }, { cfg_base_vars, &s->base } };
+	struct cfg_part parts[] = { { s->vars != NULL ? s->vars : none, s->settings },
+		                    { cfg_base_vars, &s->base } };
 	struct buf complaints = BUF(16 * 1024);
 	const char *required[8] = { NULL };
 	struct err err = { 0 };
@@ -152,8 +153,8 @@ static void asked_to_stop(evutil_socket_t signo, short what, void *arg)
 
 	(void)what;
 	if (service_draining(s)) {
-		log_warn(NULL, "drain_cut", "second signal %d, leaving %llu held to another process", (int)signo,
-		         (unsigned long long)service_held(s));
+		log_warn(NULL, "drain_cut", "second signal %d, leaving %llu held to another process",
+		         (int)signo, (unsigned long long)service_held(s));
 		life.over = true;
 		return;
 	}
@@ -271,8 +272,8 @@ int service_main(struct service *s, int argc, char **argv)
 		status = exit_status(&err);
 		log_error(NULL, "start_failed", "%s", err.text);
 	} else {
-		log_info(NULL, "started", "version %s as " STR_FMT, s->version != NULL ? s->version : "unknown",
-		         STR_ARG(s->base.instance));
+		log_info(NULL, "started", "version %s as " STR_FMT,
+		         s->version != NULL ? s->version : "unknown", STR_ARG(s->base.instance));
 		status = run(s);
 	}
 	finish(s);

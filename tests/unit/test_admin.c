@@ -98,8 +98,8 @@ static void readyz_follows_the_dependencies_and_the_drain(void **state)
 	service_ready(&f->s, "kafka", false);
 	service_ready(&f->s, "postgres-write", true);
 	assert_int_equal(get(f, "/readyz"), 503);
-	assert_string_equal(f->text,
-	        "{\"status\":\"waiting\",\"checks\":{\"kafka\":false,\"postgres-write\":true}}\n");
+	assert_string_equal(
+		f->text, "{\"status\":\"waiting\",\"checks\":{\"kafka\":false,\"postgres-write\":true}}\n");
 	assert_true(str_eq(raw_header(&f->c, 0, "Content-Type"), STR("application/json")));
 	service_ready(&f->s, "kafka", true);
 	assert_int_equal(get(f, "/readyz"), 200);
@@ -137,7 +137,8 @@ static void metrics_has_every_table_once_and_the_process(void **state)
 	service_ready(&f->s, "kafka", true);
 	service_ready(&f->s, "postgres-write", false);
 	assert_int_equal(get(f, "/metrics"), 200);
-	assert_true(str_eq(raw_header(&f->c, 0, "Content-Type"), STR("text/plain; version=0.0.4; charset=utf-8")));
+	assert_true(str_eq(raw_header(&f->c, 0, "Content-Type"),
+	                   STR("text/plain; version=0.0.4; charset=utf-8")));
 	assert_int_equal(number(f, "waddle_test_mine_total"), 42);
 	first = strstr(f->text, "# TYPE waddle_test_mine_total");
 	assert_non_null(first);
@@ -196,7 +197,8 @@ static void every_line_of_metrics_is_well_formed(void **state)
 			continue;
 		}
 		if (str_starts(line, STR("# TYPE "))) {
-			assert_true(str_eq(str_cut((struct str){ line.p + 7, line.n - 7 }, ' ', &after), name));
+			assert_true(
+				str_eq(str_cut((struct str){ line.p + 7, line.n - 7 }, ' ', &after), name));
 			continue;
 		}
 		assert_true(str_starts(line, name));
@@ -205,7 +207,8 @@ static void every_line_of_metrics_is_well_formed(void **state)
 		value = (struct str){ value.p + 1, line.n - (size_t)(value.p - line.p) - 1 };
 		assert_true(value.n > 0);
 		for (size_t i = 0; i < value.n; i++)
-			assert_true((value.p[i] >= '0' && value.p[i] <= '9') || value.p[i] == '.' || value.p[i] == '-');
+			assert_true((value.p[i] >= '0' && value.p[i] <= '9') || value.p[i] == '.' ||
+			            value.p[i] == '-');
 		samples++;
 	}
 	assert_true(samples > 20);
@@ -219,7 +222,8 @@ static void anything_else_is_404_or_405(void **state)
 	assert_int_equal(get(f, "/metrics/x"), 404);
 	raw_close(&f->c);
 	assert_int_equal(raw_ask(&f->c, &f->s, http_port(f->admin),
-	                         "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"), 405);
+	                         "POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"),
+	                 405);
 }
 
 static void an_address_in_use_is_told_with_its_setting(void **state)

@@ -88,7 +88,8 @@ static void parse_survives_every_single_byte_change(void **state)
 			assert_int_equal(clock_parse(str_of(again), &twice), 0);
 			assert_int_equal(ms, twice);
 		}
-		assert_int_equal(clock_parse((struct str){ "2024-02-29T23:59:59.999Z", at }, &(int64_t){ 0 }), -EINVAL);
+		assert_int_equal(clock_parse((struct str){ "2024-02-29T23:59:59.999Z", at }, &(int64_t){ 0 }),
+		                 -EINVAL);
 	}
 }
 

@@ -13,8 +13,6 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-extern char **environ;
-
 struct settings {
 	struct str    name, secret, url, listen;
 	unsigned char key[32];
@@ -162,8 +160,10 @@ static void times_sizes_and_switches_have_units_and_words(void **state)
 		int64_t v;
 
 		assert_int_equal(with(cases[i].env, cases[i].value, &s, &err), 0);
-		v = cases[i].env[0] == 'W' ? s.wait_ms : cases[i].env[0] == 'R' ? s.room :
-		    cases[i].env[0] == 'S' ? (int64_t)s.on : (int64_t)s.mode;
+		v = cases[i].env[0] == 'W' ? s.wait_ms :
+		    cases[i].env[0] == 'R' ? s.room :
+		    cases[i].env[0] == 'S' ? (int64_t)s.on :
+		                             (int64_t)s.mode;
 		if (v != cases[i].expected)
 			fail_msg("%s=%s: %lld", cases[i].env, cases[i].value, (long long)v);
 		cfg_clear(vars, &s);

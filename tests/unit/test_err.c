@@ -159,7 +159,8 @@ static void every_kind_has_a_name_of_its_own(void **state)
 	(void)state;
 	for (int a = ERR_NONE; a <= ERR_BROKEN; a++)
 		for (int b = ERR_NONE; b < a; b++)
-			assert_string_not_equal(err_kind_name((enum err_kind)a), err_kind_name((enum err_kind)b));
+			assert_string_not_equal(err_kind_name((enum err_kind)a),
+			                        err_kind_name((enum err_kind)b));
 }
 
 int main(void)

@@ -62,18 +62,18 @@ static void a_line_has_fixed_keys_in_a_fixed_order(void **state)
 
 	log_warn(&ctx, "module_late", "no answer for %d ms", 30);
 	assert_string_equal(logged(*state),
-	        "{\"ts\":\"2025-03-09T07:30:00.123Z\",\"level\":\"warn\",\"service\":\"tester\","
-	        "\"event\":\"module_late\",\"trace\":\"0af7651916cd43dd8448eb211c80319c\","
-	        "\"event_id\":\"twitch:8b0e\",\"community\":7,\"module\":\"memories\","
-	        "\"msg\":\"no answer for 30 ms\"}\n");
+	                    "{\"ts\":\"2025-03-09T07:30:00.123Z\",\"level\":\"warn\",\"service\":\"tester\","
+	                    "\"event\":\"module_late\",\"trace\":\"0af7651916cd43dd8448eb211c80319c\","
+	                    "\"event_id\":\"twitch:8b0e\",\"community\":7,\"module\":\"memories\","
+	                    "\"msg\":\"no answer for 30 ms\"}\n");
 }
 
 static void without_context_its_keys_are_left_out(void **state)
 {
 	log_info(NULL, "started", "up");
 	assert_string_equal(logged(*state),
-	        "{\"ts\":\"2025-03-09T07:30:00.123Z\",\"level\":\"info\",\"service\":\"tester\","
-	        "\"event\":\"started\",\"msg\":\"up\"}\n");
+	                    "{\"ts\":\"2025-03-09T07:30:00.123Z\",\"level\":\"info\",\"service\":\"tester\","
+	                    "\"event\":\"started\",\"msg\":\"up\"}\n");
 }
 
 static void what_a_stranger_wrote_cannot_leave_its_quotes(void **state)
@@ -93,7 +93,7 @@ static void what_a_stranger_wrote_cannot_leave_its_quotes(void **state)
 	assert_string_equal(json_object_get_string(v), "\",\"level\":\"error\n{\xef\xbf\xbd\x01");
 	assert_true(json_object_object_get_ex(o, "msg", &v));
 	assert_string_equal(json_object_get_string(v),
-	        "line\nbreak \"quoted\" \\ \xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd end");
+	                    "line\nbreak \"quoted\" \\ \xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd end");
 	json_object_put(o);
 }
 

@@ -38,9 +38,9 @@ static void a_counter_adds_and_its_help_is_escaped(void **state)
 	metric_add(&rows, 0, 3);
 	metric_add(&rows, 0, UINT64_C(10000000000));
 	assert_string_equal(text_of(one_counter),
-	        "# HELP waddle_test_rows_total Rows written; back\\\\slash\\nand line.\n"
-	        "# TYPE waddle_test_rows_total counter\n"
-	        "waddle_test_rows_total 10000000003\n");
+	                    "# HELP waddle_test_rows_total Rows written; back\\\\slash\\nand line.\n"
+	                    "# TYPE waddle_test_rows_total counter\n"
+	                    "waddle_test_rows_total 10000000003\n");
 }
 
 static void a_gauge_goes_both_ways_and_below_zero(void **state)
@@ -48,10 +48,9 @@ static void a_gauge_goes_both_ways_and_below_zero(void **state)
 	(void)state;
 	metric_set(&depth, 0, 17);
 	metric_set(&depth, 0, -2);
-	assert_string_equal(text_of(one_gauge),
-	        "# HELP waddle_test_depth Entries waiting.\n"
-	        "# TYPE waddle_test_depth gauge\n"
-	        "waddle_test_depth -2\n");
+	assert_string_equal(text_of(one_gauge), "# HELP waddle_test_depth Entries waiting.\n"
+	                                        "# TYPE waddle_test_depth gauge\n"
+	                                        "waddle_test_depth -2\n");
 }
 
 static void a_label_has_one_line_per_value_escaped(void **state)
@@ -59,10 +58,10 @@ static void a_label_has_one_line_per_value_escaped(void **state)
 	(void)state;
 	metric_add(&refused, 1, 5);
 	assert_string_equal(text_of(labelled),
-	        "# HELP waddle_test_refused_total Requests refused.\n"
-	        "# TYPE waddle_test_refused_total counter\n"
-	        "waddle_test_refused_total{why=\"full\"} 0\n"
-	        "waddle_test_refused_total{why=\"too \\\"late\\\"\\\\\\n\"} 5\n");
+	                    "# HELP waddle_test_refused_total Requests refused.\n"
+	                    "# TYPE waddle_test_refused_total counter\n"
+	                    "waddle_test_refused_total{why=\"full\"} 0\n"
+	                    "waddle_test_refused_total{why=\"too \\\"late\\\"\\\\\\n\"} 5\n");
 }
 
 static void histogram_buckets_are_cumulative_and_bounds_belong_to_them(void **state)
@@ -73,25 +72,24 @@ static void histogram_buckets_are_cumulative_and_bounds_belong_to_them(void **st
 	metric_observe_us(&took, 0, 1001);
 	metric_observe_us(&took, 0, 10000000);
 	metric_observe_us(&took, 0, 10000001);
-	assert_string_equal(text_of(one_histogram),
-	        "# HELP waddle_test_took_seconds How long it took.\n"
-	        "# TYPE waddle_test_took_seconds histogram\n"
-	        "waddle_test_took_seconds_bucket{le=\"0.001\"} 2\n"
-	        "waddle_test_took_seconds_bucket{le=\"0.002\"} 3\n"
-	        "waddle_test_took_seconds_bucket{le=\"0.005\"} 3\n"
-	        "waddle_test_took_seconds_bucket{le=\"0.010\"} 3\n"
-	        "waddle_test_took_seconds_bucket{le=\"0.020\"} 3\n"
-	        "waddle_test_took_seconds_bucket{le=\"0.050\"} 3\n"
-	        "waddle_test_took_seconds_bucket{le=\"0.100\"} 3\n"
-	        "waddle_test_took_seconds_bucket{le=\"0.200\"} 3\n"
-	        "waddle_test_took_seconds_bucket{le=\"0.500\"} 3\n"
-	        "waddle_test_took_seconds_bucket{le=\"1\"} 3\n"
-	        "waddle_test_took_seconds_bucket{le=\"2\"} 3\n"
-	        "waddle_test_took_seconds_bucket{le=\"5\"} 3\n"
-	        "waddle_test_took_seconds_bucket{le=\"10\"} 4\n"
-	        "waddle_test_took_seconds_bucket{le=\"+Inf\"} 5\n"
-	        "waddle_test_took_seconds_sum 20.002002\n"
-	        "waddle_test_took_seconds_count 5\n");
+	assert_string_equal(text_of(one_histogram), "# HELP waddle_test_took_seconds How long it took.\n"
+	                                            "# TYPE waddle_test_took_seconds histogram\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"0.001\"} 2\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"0.002\"} 3\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"0.005\"} 3\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"0.010\"} 3\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"0.020\"} 3\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"0.050\"} 3\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"0.100\"} 3\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"0.200\"} 3\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"0.500\"} 3\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"1\"} 3\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"2\"} 3\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"5\"} 3\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"10\"} 4\n"
+	                                            "waddle_test_took_seconds_bucket{le=\"+Inf\"} 5\n"
+	                                            "waddle_test_took_seconds_sum 20.002002\n"
+	                                            "waddle_test_took_seconds_count 5\n");
 }
 
 static void a_histogram_of_things_has_whole_bounds(void **state)
@@ -119,7 +117,8 @@ static void a_labelled_histogram_keeps_its_cells_apart(void **state)
 	metric_observe_us(&by, 1, 30000);
 	text = text_of(labelled_histogram);
 	assert_non_null(strstr(text, "waddle_test_by_seconds_bucket{why=\"full\",le=\"0.005\"} 1\n"));
-	assert_non_null(strstr(text, "waddle_test_by_seconds_bucket{why=\"too \\\"late\\\"\\\\\\n\",le=\"0.005\"} 0\n"));
+	assert_non_null(strstr(
+		text, "waddle_test_by_seconds_bucket{why=\"too \\\"late\\\"\\\\\\n\",le=\"0.005\"} 0\n"));
 	assert_non_null(strstr(text, "waddle_test_by_seconds_sum{why=\"full\"} 0.003000\n"));
 	assert_non_null(strstr(text, "waddle_test_by_seconds_count{why=\"too \\\"late\\\"\\\\\\n\"} 1\n"));
 	assert_ptr_equal(strstr(text, "# TYPE"), strrchr(text, '#'));  /* once per metric */

@@ -215,17 +215,19 @@ static void ready_means_everything_named_is_up_and_no_drain(void **state)
 	assert_string_equal(ready_text(f, true), "{\"status\":\"ready\",\"checks\":{}}\n");
 	service_ready(&f->s, "kafka", false);
 	service_ready(&f->s, "postgres-write", true);
-	assert_string_equal(ready_text(f, false),
-	        "{\"status\":\"waiting\",\"checks\":{\"kafka\":false,\"postgres-write\":true}}\n");
+	assert_string_equal(
+		ready_text(f, false),
+		"{\"status\":\"waiting\",\"checks\":{\"kafka\":false,\"postgres-write\":true}}\n");
 	service_ready(&f->s, copy, true);
 	assert_string_equal(ready_text(f, true),
-	        "{\"status\":\"ready\",\"checks\":{\"kafka\":true,\"postgres-write\":true}}\n");
+	                    "{\"status\":\"ready\",\"checks\":{\"kafka\":true,\"postgres-write\":true}}\n");
 	assert_false(service_draining(&f->s));
 	service_drain(&f->s);
 	service_drain(&f->s);
 	assert_true(service_draining(&f->s));
-	assert_string_equal(ready_text(f, false),
-	        "{\"status\":\"draining\",\"checks\":{\"kafka\":true,\"postgres-write\":true}}\n");
+	assert_string_equal(
+		ready_text(f, false),
+		"{\"status\":\"draining\",\"checks\":{\"kafka\":true,\"postgres-write\":true}}\n");
 }
 
 static void a_change_of_a_dependency_is_logged_once(void **state)
@@ -297,7 +299,10 @@ static int start(struct service *s, struct err *err)
 	s->priv = xnew_(1, 16);                 /* for LeakSanitizer to ask after */
 	if (word_is("no-port") || word_is("no-key") || word_is("bad-listen")) {
 		free(s->priv);
-		return err_set(err, word_is("no-port") ? -EADDRINUSE : word_is("no-key") ? -ENOKEY : -EINVAL,
+		return err_set(err,
+		               word_is("no-port") ? -EADDRINUSE :
+		               word_is("no-key")  ? -ENOKEY :
+		                                    -EINVAL,
 		               "cannot start");
 	}
 	if (getenv("PGHOST") != NULL || getenv("PGPASSWORD") != NULL || getenv("PGX") != NULL)

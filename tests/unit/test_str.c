@@ -96,7 +96,10 @@ static void int_takes_whole_decimal_numbers_in_range_only(void **state)
 static bool well_formed(uint32_t c, unsigned len)
 {
 	return c != 0 && c <= 0x10ffff && (c < 0xd800 || c > 0xdfff) &&
-	       len == (c < 0x80 ? 1u : c < 0x800 ? 2u : c < 0x10000 ? 3u : 4u);
+	       len == (c < 0x80    ? 1u :
+	               c < 0x800   ? 2u :
+	               c < 0x10000 ? 3u :
+	                             4u);
 }
 
 static void every_code_point_in_every_length_is_judged_as_rfc_3629_says(void **state)
@@ -272,7 +275,8 @@ static void html_escapes_what_could_leave_its_place(void **state)
 
 	(void)state;
 	buf_html(&b, STR("<b title=\"x\" id='y'>&amp;</b>"));
-	assert_true(str_eq(whole(&b), STR("&lt;b title=&quot;x&quot; id=&#39;y&#39;&gt;&amp;amp;&lt;/b&gt;")));
+	assert_true(
+		str_eq(whole(&b), STR("&lt;b title=&quot;x&quot; id=&#39;y&#39;&gt;&amp;amp;&lt;/b&gt;")));
 	buf_reset(&b);
 	buf_html(&b, STR_NONE);
 	assert_int_equal(whole(&b).n, 0);
