@@ -88,7 +88,7 @@ static bool same(const struct civil *a, const struct civil *b)
 	return civil_as_utc_s(a) == civil_as_utc_s(b);
 }
 
-/* Every quarter of an hour of three years: there and back again.  Only the second of two equal
+/* Every half hour of a leap year: there and back again.  Only the second of two equal
  * wall times comes back as the first. */
 static void what_the_clock_shows_leads_back_to_the_same_instant(void **state)
 {
@@ -99,7 +99,7 @@ static void what_the_clock_shows_leads_back_to_the_same_instant(void **state)
 	for (size_t z = 0; z < ARRAY_LEN(zones); z++) {
 		unsigned twice = 0;
 
-		for (int64_t ms = 1704067200000; ms < 1798761600000; ms += 900000) {
+		for (int64_t ms = 1704067200000; ms < 1735689600000; ms += 1800000) {
 			enum civil_fit fit = CIVIL_GAP;
 			struct civil c, again;
 			int64_t back = -1;
