@@ -1,0 +1,84 @@
+/* bench_module.c - commands per second through one module process, over real Kafka and PostgreSQL.
+ *      tests/run's environment (TEST_PG_PRIMARY ...), then: build/release/bench/bench_module [seconds]
+ * The module is waddle-memories; this program stands for the router.  One JSON line per kind:
+ * reads (`list`), writes (`add quote`), and writes with one transaction per command. */
+#include "player.h"
+
+#include "clock.h"
+
+enum { COMMUNITIES = 64, WINDOW = 512 };
+
+static struct stack st;
+static struct player p;
+
+static void run(const char *name, const char *together, bool write, int64_t seconds)
+{
+	char setting[64];
+	const char *env[] = { setting, NULL };
+	struct child *mod;
+	int64_t began, us;
+	size_t said = 0, bad = 0, from;
+
+	snprintf(setting, sizeof setting, "MODULE_TOGETHER=%s", together);
+	mod = stack_service(&st, "waddle-memories", "waddle_memories", env);
+	child_wait_ready(mod, true, 20000);
+	player_ask(&p, &(struct said){ .words = { "help" } });
+	from = p.n;
+	began = clock_exact_us();
+	while (clock_exact_us() - began < seconds * 1000000) {
+		while (said - (p.n - from) < WINDOW) {
+			struct said what = { .community = 2 + (int64_t)(said % COMMUNITIES),
+				             .words = { "list" } };
+
+			if (write) {
+				what.words[0] = "add";
+				what.words[1] = "quote";
+				what.words[2] = "we ship on Friday, said the one who never shipped";
+				what.words[3] = "Ada";
+			}
+			player_say(&p, &what, NULL);
+			said++;
+		}
+		player_wait_n(&p, from + said - WINDOW / 2, 30000);
+	}
+	player_wait_n(&p, from + said, 30000);
+	us = clock_exact_us() - began;
+	for (size_t i = from; i < p.n; i++)
+		bad += strcmp(p.heard[i].outcome, "ok") != 0;
+	printf("{\"bench\":\"%s\",\"value\":%.0f,\"unit\":\"commands/s\",\"not_ok\":%zu,\"rss_kib\":%lld}\n",
+	       name, (double)said * 1e6 / (double)us, bad, (long long)child_rss_kib(mod));
+	fflush(stdout);
+	child_end(mod, 20000);
+	child_free(mod);
+}
+
+int main(int argc, char **argv)
+{
+	int64_t seconds = argc > 1 ? strtol(argv[1], NULL, 10) : 10;
+
+	stack_open(&st, "bench_module", STACK_SCHEMA | STACK_TOPICS);
+	sql_run(st.sql,
+	        "INSERT INTO communities (id, name, display_name) OVERRIDING SYSTEM VALUE "
+	        "SELECT i, 'c' || i, 'C' || i FROM generate_series(2, %d) AS i",
+	        COMMUNITIES + 1);
+	sql_run(st.sql,
+	        "INSERT INTO entities (id, platform, channel_id, owner, address, community_id) "
+	        "OVERRIDING SYSTEM VALUE SELECT i, 'twitch', i::text, 'o', 'twitch:' || i, i "
+	        "FROM generate_series(2, %d) AS i",
+	        COMMUNITIES + 1);
+	sql_run(st.sql,
+	        "INSERT INTO memories (community_id, entity_id, memory_type, title, content, author, "
+	        "created_by, "
+	        "created_by_name) SELECT 2 + i %% %d, 2 + i %% %d, 'quote', 'Quote by A', 'text ' || i, 'A', "
+	        "'u', 'u' "
+	        "FROM generate_series(1, %d) AS i",
+	        COMMUNITIES, COMMUNITIES, COMMUNITIES * 20);
+	stack_wait_replay(&st, 10000);
+	player_open(&p, &st, "memories");
+	run("module-read", "64", false, seconds);
+	run("module-write", "64", true, seconds);
+	run("module-write-alone", "1", true, seconds);
+	player_close(&p);
+	stack_close(&st);
+	return 0;
+}
