@@ -6,7 +6,9 @@ SET LOCAL ROLE waddle_owner;
 CREATE FUNCTION waddle_touch() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-	NEW.updated_at := now();
+	IF NEW IS DISTINCT FROM OLD THEN
+		NEW.updated_at := now();
+	END IF;
 	RETURN NEW;
 END
 $$;
