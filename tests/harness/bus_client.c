@@ -3,18 +3,27 @@
 #include "err.h"
 #include "wait.h"
 
-enum { KEYS = 64 };
+struct bus_client_key {
+	char *name;
+	size_t next; /* number of the send after the last one reported */
+};
 
 static char *text(struct str s)
 {
 	return s.p == NULL ? NULL : text_of(STR_FMT, STR_ARG(s));
 }
 
+/* For one more: doubled at every power of two. */
+static void *room(void *p, size_t n, size_t size)
+{
+	return (n & (n - 1)) == 0 ? xgrow(p, n > 0 ? n * 2 : 1, size) : p;
+}
+
 static void message(void *arg, struct bus_msg *m)
 {
 	struct bus_client *c = arg;
 
-	c->msgs = xgrow(c->msgs, c->seen + 1, sizeof(*c->msgs));
+	c->msgs = room(c->msgs, c->seen, sizeof(*c->msgs));
 	c->msgs[c->seen++] = (struct bus_client_msg){
 		.topic = text(m->at.topic),
 		.key = text(m->key),
@@ -26,7 +35,7 @@ static void message(void *arg, struct bus_msg *m)
 		bus_done(m);
 		return;
 	}
-	c->held = xgrow(c->held, c->n_held + 1, sizeof(struct bus_msg *));
+	c->held = room(c->held, c->n_held, sizeof(struct bus_msg *));
 	c->held[c->n_held++] = m;
 }
 
@@ -51,7 +60,6 @@ void bus_client_open(struct bus_client *c, const char *brokers, const char *pref
 
 	*c = (struct bus_client){ .s.name = "bus_client" };
 	service_init(&c->s);
-	c->next_ack = XNEW_N(size_t, KEYS);
 	c->b = bus_open(&c->s, str_of(brokers), str_of(prefix), &err);
 	if (c->b == NULL)
 		harness_fail("bus_open: %s", err.text);
@@ -68,7 +76,9 @@ void bus_client_close(struct bus_client *c)
 	}
 	free(c->msgs);
 	free(c->held);
-	free(c->next_ack);
+	for (size_t i = 0; i < c->n_keys; i++)
+		free(c->keys[i].name);
+	free(c->keys);
 }
 
 void bus_client_consume(struct bus_client *c, const char *group, const char *const *topics, int max_held)
@@ -93,13 +103,14 @@ struct report {
 	size_t key, number;
 };
 
-static size_t key_number(const char *key)
+static size_t key_number(struct bus_client *c, const char *name)
 {
-	size_t h = 0;
-
-	while (key != NULL && *key != '\0')
-		h = h * 31 + (unsigned char)*key++;
-	return h % KEYS;
+	for (size_t i = 0; i < c->n_keys; i++)
+		if (strcmp(c->keys[i].name, name) == 0)
+			return i;
+	c->keys = xgrow(c->keys, c->n_keys + 1, sizeof(*c->keys));
+	c->keys[c->n_keys] = (struct bus_client_key){ .name = text_of("%s", name) };
+	return c->n_keys++;
 }
 
 static void reported(void *arg, const struct err *err)
@@ -111,8 +122,8 @@ static void reported(void *arg, const struct err *err)
 		c->failed++;
 		c->last_code = err->code;
 	} else {
-		c->reordered += r->number < c->next_ack[r->key];
-		c->next_ack[r->key] = r->number + 1;
+		c->reordered += r->number < c->keys[r->key].next;
+		c->keys[r->key].next = r->number + 1;
 		c->acked++;
 	}
 	free(r);
@@ -123,7 +134,7 @@ int bus_client_send(struct bus_client *c, const char *topic, const char *key, co
 	struct report *r = XNEW(struct report);
 	int e;
 
-	*r = (struct report){ c, key_number(key), c->sent };
+	*r = (struct report){ c, key_number(c, key != NULL ? key : ""), c->sent };
 	e = bus_send(c->b, topic, str_of(key), str_of(value), NULL, 0, reported, r);
 	if (e < 0)
 		free(r);

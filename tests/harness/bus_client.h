@@ -27,7 +27,8 @@ struct bus_client {
 
 	size_t          sent, acked, failed, reordered;
 	int             last_code;      /* of the last failure */
-	size_t         *next_ack;       /* by key number, see .c */
+	struct bus_client_key *keys;
+	size_t          n_keys;
 };
 
 /* prefix: TOPIC_PREFIX; the bus connects by itself later. */

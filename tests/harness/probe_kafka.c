@@ -113,9 +113,11 @@ static void take(struct probe_topic *t, const rd_kafka_message_t *m)
 	const void *value;
 	size_t n;
 
-	t->msgs = reallocarray(t->msgs, t->n + 1, sizeof(*t->msgs));
-	if (t->msgs == NULL)
-		harness_fail("out of memory");
+	if ((t->n & (t->n - 1)) == 0) {         /* full at every power of two */
+		t->msgs = reallocarray(t->msgs, t->n > 0 ? t->n * 2 : 1, sizeof(*t->msgs));
+		if (t->msgs == NULL)
+			harness_fail("out of memory");
+	}
 	to = &t->msgs[t->n++];
 	*to = (struct probe_msg){
 		.topic = text_of("%s", rd_kafka_topic_name(m->rkt)), .partition = m->partition, .offset = m->offset,

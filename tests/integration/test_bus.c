@@ -48,7 +48,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
 	static const char *const all[] = { "events",  "dlq",           "late",
-					   "overlay", "responses.one", "responses.two" };
+		                           "overlay", "responses.one", "responses.two" };
 	struct fixture *f = *state;
 
 	bus_client_close(&f->c);
@@ -373,7 +373,7 @@ static void tombstones_empty_bodies_and_missing_keys_stay_what_they_are(void **s
 			assert_string_equal(m->value, "");
 	}
 	assert_int_equal((c->msgs[0].value == NULL) + (c->msgs[1].value == NULL) + (c->msgs[2].value == NULL),
-			 1);
+	                 1);
 	assert_int_equal((c->msgs[0].key == NULL) + (c->msgs[1].key == NULL) + (c->msgs[2].key == NULL), 1);
 }
 
@@ -386,11 +386,11 @@ static void a_body_of_256_kib_passes_and_one_more_byte_does_not(void **state)
 	memset(big, 'x', BUS_BODY_MAX + 1);
 	bus_client_consume(c, "waddle.test", events, 100);
 	assert_int_equal(bus_send(c->b, "waddle.events", STR("k"), (struct str){ big, BUS_BODY_MAX + 1 },
-				  NULL, 0, NULL, NULL),
-			 -EMSGSIZE);
+	                          NULL, 0, NULL, NULL),
+	                 -EMSGSIZE);
 	assert_int_equal(bus_send(c->b, "waddle.events", STR("k"), (struct str){ big, BUS_BODY_MAX }, NULL, 0,
-				  NULL, NULL),
-			 0);
+	                          NULL, NULL),
+	                 0);
 	assert_true(bus_client_run(c, &c->seen, 1, 20000));
 	assert_int_equal(strlen(c->msgs[0].value), BUS_BODY_MAX);
 	free(big);

@@ -24,11 +24,11 @@
 enum { HELD_MAX = 300 };
 
 static struct worker {
-	struct bus     *bus;
+	struct bus *bus;
 	struct bus_sub *sub;
-	struct timer    work;
+	struct timer work;
 	struct bus_msg *held[HELD_MAX];
-	size_t          n;
+	size_t n;
 } w;
 
 static void journal(const char *fmt, ...) PRINTF(1, 2);
@@ -78,7 +78,7 @@ static void gained(void *arg, struct bus_part p)
 static void losing(void *arg, struct bus_part p, bool lost)
 {
 	(void)arg;
-	for (size_t i = w.n; i-- > 0 && !lost;)        /* flush */
+	for (size_t i = w.n; i-- > 0 && !lost;) /* flush */
 		if (w.held[i]->at.partition == p.partition && !bus_msg_void(w.held[i]))
 			finish(i);
 	journal("losing %d lost=%d", (int)p.partition, lost);
@@ -149,7 +149,8 @@ struct fixture {
 static struct child *worker_new(struct fixture *f, const char *name, bool is_static)
 {
 	const char *const argv[] = { "/proc/self/exe", "worker", NULL };
-	char *brokers = text_of("KAFKA_BROKERS=%s", f->brokers), *prefix = text_of("TOPIC_PREFIX=%s", f->prefix);
+	char *brokers = text_of("KAFKA_BROKERS=%s", f->brokers),
+	     *prefix = text_of("TOPIC_PREFIX=%s", f->prefix);
 	char *instance = text_of("KAFKA_GROUP_INSTANCE_ID=%s", name);
 	const char *const env[] = {
 		brokers,
@@ -261,7 +262,11 @@ static size_t lines(const struct child *c, const char *with)
 	return n;
 }
 
-struct lines_are { const struct child *c; const char *with; size_t n; };
+struct lines_are {
+	const struct child *c;
+	const char *with;
+	size_t n;
+};
 
 static bool enough_lines(void *arg)
 {
@@ -315,7 +320,7 @@ static void two_members_share_and_hand_over_without_doing_anything_twice(void **
 	send(f, 1500);
 	wait_lines(f->b, "gained", PARTITIONS / 2, 30000);
 	send(f, 1000);
-	child_signal(f->b, SIGTERM);                    /* drains while messages flow */
+	child_signal(f->b, SIGTERM); /* drains while messages flow */
 	send(f, 1000);
 	assert_int_equal(child_wait(f->b, 20000), 0);
 	wait_lines(f->a, "gained", PARTITIONS + PARTITIONS / 2 + PARTITIONS, 30000);
