@@ -227,6 +227,7 @@ static void give_up(struct http_conn *c, int status, const char *sentence, enum 
 static void head_begins(struct http_conn *c)
 {
 	conn_move(c, CONN_HEAD);
+	c->blank = false;
 	c->req = req_new(c);
 	conn_due(c, clock_mono_ms() + c->http->limits.head_ms);
 }
@@ -289,9 +290,11 @@ static bool step_idle(struct http_conn *c)
 {
 	if (c->closing)
 		return false;
-	if (c->in_n >= 2 && c->in[0] == '\r' && c->in[1] == '\n')
-		eat(c, 2);                      /* RFC 9112 2.2: an empty line before a request */
-	if (c->in_n == 0 || (c->in_n == 1 && c->in[0] == '\r'))
+	if (!c->blank && c->in_n >= 2 && c->in[0] == '\r' && c->in[1] == '\n') {
+		eat(c, 2);                      /* RFC 9112 2.2: one empty line before a request */
+		c->blank = true;
+	}
+	if (c->in_n == 0 || (!c->blank && c->in_n == 1 && c->in[0] == '\r'))
 		return false;
 	head_begins(c);
 	return true;

@@ -90,6 +90,7 @@ struct http_conn {
 	bool             eof;           /* the peer has said its last word */
 	bool             processing;    /* http_reply() came from inside conn_process() */
 	bool             trusted;       /* peer is one of our proxies */
+	bool             blank;         /* an empty line was skipped before this request */
 	struct in6_addr  addr;
 	char             peer[HTTP_ADDR_TEXT];
 	size_t           in_n, in_seen; /* bytes in in[]; looked at for the end of the head */

@@ -202,12 +202,16 @@ void http_refuse(struct http_req *r, int status, const char *reason, const char 
 	req_answer(r, status, "application/json", (struct str){ json->p, json->n });
 }
 
-/* What is ours to mend is not the caller's to read. */
+/* What is ours to mend is not the caller's to read.  "user.roles[2]: expected a string", as
+ * js_decode() says it, names the field and what is wrong with it. */
 void http_fail(struct http_req *r, const struct err *err)
 {
+	struct str message, field = str_cut(str_of(err->text), ':', &message);
+	struct http_detail d = { field, str_trim(message) };
+	bool names = err_kind(err) == ERR_INPUT && d.message.n > 0 && memchr(field.p, ' ', field.n) == NULL;
 	int status = err_http_status(err);
 
 	if (status < 400)
 		status = 500;
-	http_refuse(r, status, NULL, status == 500 ? "This is our fault, and is logged." : err->text, NULL, 0);
+	http_refuse(r, status, NULL, status == 500 ? "This is our fault, and is logged." : err->text, &d, names ? 1 : 0);
 }

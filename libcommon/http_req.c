@@ -160,16 +160,6 @@ bool req_body_room(struct http_req *r)
 	return false;
 }
 
-/* "user.roles[2]: expected a string" names the field and what is wrong with it. */
-static void bad_input(struct http_req *r, const struct err *err)
-{
-	struct str message, field = str_cut(str_of(err->text), ':', &message);
-	struct http_detail d = { field, str_trim(message) };
-	bool names = d.message.n > 0 && memchr(field.p, ' ', field.n) == NULL;
-
-	http_refuse(r, err_http_status(err), NULL, err->text, &d, names ? 1 : 0);
-}
-
 static bool is_json(const struct http_req *r)
 {
 	size_t n;
@@ -207,7 +197,7 @@ void req_run(struct http_req *r)
 		r->body_struct = b;
 	}
 	if (ret != 0)
-		bad_input(r, &err);
+		http_fail(r, &err);
 	else
 		route->handle(r, r->http->arg);
 }
@@ -231,7 +221,7 @@ void req_late(struct http_req *r)
 
 const void *http_body(const struct http_req *r) { return r->body_struct; }
 const void *http_query(const struct http_req *r) { return r->query_struct; }
-struct str http_raw(const struct http_req *r) { return (struct str){ r->body.p, r->body.n }; }
+struct str http_raw(const struct http_req *r) { return r->body.n > 0 ? (struct str){ r->body.p, r->body.n } : STR(""); }
 struct str http_method(const struct http_req *r) { return r->head.method; }
 struct str http_peer(const struct http_req *r) { return str_of(r->peer); }
 int64_t http_key_id(const struct http_req *r) { return r->key_id; }
@@ -252,7 +242,7 @@ struct str http_path(const struct http_req *r, const char *name)
 	for (unsigned i = 0; i < r->path->n; i++)
 		if (r->path->open[i] && str_eq(r->path->segment[i], wanted))
 			return r->param[i];
-	ASSERT(!"the route has no such parameter");
+	ASSERT(wanted.p == NULL);               /* the route has no such parameter */
 	return STR_NONE;
 }
 

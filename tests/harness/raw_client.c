@@ -101,41 +101,46 @@ static struct str field(struct str head, const char *name)
 	return STR_NONE;
 }
 
-/* The nth answer that is complete: its head and its body. */
+/* Cuts a complete answer off *rest. */
+static bool next_answer(const struct raw_client *c, struct str *rest, struct str *head, struct str *body)
+{
+	const char *end = rest->n > 0 ? memmem(rest->p, rest->n, "\r\n\r\n", 4) : NULL;
+	int64_t length = 0;
+	bool bare;
+
+	if (end == NULL)
+		return false;
+	*head = (struct str){ rest->p, (size_t)(end - rest->p) };
+	*body = (struct str){ end + 4, rest->n - head->n - 4 };
+	bare = str_starts(*head, STR("HTTP/1.1 1")) || str_starts(*head, STR("HTTP/1.1 204")) ||
+	       str_starts(*head, STR("HTTP/1.1 304"));
+	if (!bare && str_int(field(*head, "content-length"), 0, INT64_MAX, &length) != 0)
+		length = (int64_t)body->n + !c->eof;
+	if ((int64_t)body->n < length)
+		return false;
+	*rest = (struct str){ body->p + length, body->n - (size_t)length };
+	body->n = (size_t)length;
+	return true;
+}
+
 static bool nth_answer(const struct raw_client *c, int nth, struct str *head, struct str *body)
 {
 	struct str rest = { c->in.p, c->in.n };
 
-	for (int i = 0;; i++) {
-		const char *end = rest.n > 0 ? memmem(rest.p, rest.n, "\r\n\r\n", 4) : NULL;
-		int64_t length = 0;
-		bool bare;
-
-		if (end == NULL)
+	for (int i = 0; i <= nth; i++)
+		if (!next_answer(c, &rest, head, body))
 			return false;
-		*head = (struct str){ rest.p, (size_t)(end - rest.p) };
-		rest = (struct str){ end + 4, rest.n - head->n - 4 };
-		bare = str_starts(*head, STR("HTTP/1.1 1")) || str_starts(*head, STR("HTTP/1.1 204")) ||
-		       str_starts(*head, STR("HTTP/1.1 304"));
-		if (!bare && str_int(field(*head, "content-length"), 0, INT64_MAX, &length) != 0)
-			length = (int64_t)rest.n + !c->eof;
-		if ((int64_t)rest.n < length)
-			return false;
-		*body = (struct str){ rest.p, (size_t)length };
-		rest = (struct str){ rest.p + length, rest.n - (size_t)length };
-		if (i == nth)
-			return true;
-	}
+	return true;
 }
 
 struct wait { struct raw_client *c; int wanted; };
 
 static int how_many(const struct raw_client *c)
 {
-	struct str head, body;
+	struct str rest = { c->in.p, c->in.n }, head, body;
 	int n = 0;
 
-	while (nth_answer(c, n, &head, &body))
+	while (next_answer(c, &rest, &head, &body))
 		n++;
 	return n;
 }
@@ -153,9 +158,7 @@ int raw_answers(struct raw_client *c, int wanted)
 {
 	struct wait w = { c, wanted };
 
-	if (!service_run(c->s, enough, &w, WAIT_MS))
-		return how_many(c);
-	return how_many(c);
+	return service_run(c->s, enough, &w, WAIT_MS) ? how_many(c) : 0;
 }
 
 bool raw_ended(struct raw_client *c) { return service_run(c->s, ended, c, WAIT_MS); }

@@ -607,6 +607,31 @@ static void a_retry_after_the_deadline_is_not_waited_for(void **state)
 	assert_int_equal(f->requests, 1);
 }
 
+static void a_deadline_counts_waiting_and_pausing(void **state)
+{
+	struct fixture *f = *state;
+
+	clock_fake(1700000000000);
+	fetch_bucket(f->client, "one", 1, 60000);
+	assert_int_equal(begin(f, 0, (struct fetch){ TRUSTED, .bucket = "one" }, URL), 0);
+	assert_int_equal(begin(f, 1, (struct fetch){ TRUSTED, .bucket = "one", .timeout_ms = 5000 }, URL), 0);
+	assert_true(until_done(f, 1));
+	clock_advance(5000);
+	assert_true(until_done(f, 2));
+	assert_int_equal(f->call[1].code, -ETIMEDOUT);
+	assert_int_equal(f->call[1].kind, ERR_AGAIN);
+	/* sent once, broken, waiting for its second try: it may have been done */
+	const char *key[] = { "Idempotency-Key: 1", NULL };
+	f->on_request = cut;
+	fetch_bucket(f->client, "two", 1, 60000);
+	assert_int_equal(begin(f, 2, (struct fetch){ .method = "POST", .body = STR("{}"), TRUSTED, .headers = key,
+	                                             .retries = 5, .bucket = "two", .timeout_ms = 9000 }, URL), 0);
+	assert_true(until_requests(f, 2));
+	assert_true(advance_until(f, 3, 20000));
+	assert_int_equal(f->call[2].kind, ERR_UNKNOWN);
+	assert_int_equal(f->requests, 3);       /* curl's own try on a new connection; it may be repeated */
+}
+
 /* --- many at once -------------------------------------------------------------------------- */
 
 static void no_more_run_than_allowed(void **state)
@@ -720,6 +745,7 @@ int main(void)
 		T(busy_answers_are_tried_again_after_their_time),
 		T(a_post_is_tried_again_only_with_a_key),
 		T(a_retry_after_the_deadline_is_not_waited_for),
+		T(a_deadline_counts_waiting_and_pausing),
 		T(no_more_run_than_allowed),
 		T(a_bucket_lets_so_many_through_in_its_time),
 		T(a_cancelled_call_ends_once_and_not_from_inside),

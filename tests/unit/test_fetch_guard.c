@@ -233,6 +233,24 @@ static void the_connection_goes_to_a_checked_address_without_a_second_look(void 
 	assert_int_equal(f->questions, 4);
 }
 
+static void the_address_is_judged_again_when_the_socket_is_made(void **state)
+{
+	struct fixture *f = *state;
+	struct fetch what = { .where = FETCH_PUBLIC };
+	struct err err;
+	char url[128];
+
+	allow(f, "127.0.0.0/8");
+	snprintf(url, sizeof(url), "http://127.0.0.1:%d/", f->server.port);
+	what.url = str_of(url);
+	f->done = 0;
+	assert_int_equal(fetch_start(f->client, &what, done, f, NULL, &err), 0);
+	allow(f, "");                           /* between the text and the connection */
+	assert_true(service_run(&f->service, is_done, f, 5000));
+	assert_int_equal(f->code, -EACCES);
+	assert_int_equal(f->server.accepted, 0);
+}
+
 static void plain_http_needs_the_setting(void **state)
 {
 	struct fixture *f = *state;
@@ -257,6 +275,8 @@ static void a_name_nobody_knows_was_not_sent(void **state)
 	assert_int_equal(f->kind, ERR_AGAIN);
 	assert_int_equal(call(f, "http", "none.example.org", FETCH_PUBLIC), 0);
 	assert_int_equal(f->kind, ERR_AGAIN);
+	assert_int_equal(fetch_dns(f->client, STR("nonsense"), NULL), -EINVAL);
+	assert_int_equal(fetch_dns(f->client, STR(""), NULL), -EINVAL);
 }
 
 static bool was_asked(void *arg) { return ((struct fixture *)arg)->asked; }
@@ -367,6 +387,7 @@ int main(void)
 		T(the_text_alone_refuses_before_anything_is_sent),
 		T(any_address_that_is_not_public_refuses_the_call),
 		T(the_connection_goes_to_a_checked_address_without_a_second_look),
+		T(the_address_is_judged_again_when_the_socket_is_made),
 		T(plain_http_needs_the_setting),
 		T(a_name_nobody_knows_was_not_sent),
 		T(a_silent_name_server_costs_the_deadline),

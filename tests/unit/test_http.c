@@ -6,6 +6,10 @@
 
 #include <cmocka.h>
 
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "clock.h"
 #include "crypto.h"
 #include "http.h"
@@ -14,7 +18,7 @@
 #include "raw_client.h"
 
 struct note { struct str text; int64_t count; bool loud; };
-struct page { int64_t page; struct str word; int kind; };
+struct page { int64_t page; struct str word; int kind; bool loud; struct js_list tags; };
 
 static const char *const kinds[] = { "small", "large", NULL };
 static const struct js_field note_fields[] = {
@@ -27,6 +31,8 @@ static const struct js_field page_fields[] = {
 	JS(struct page, page, JS_INT, .optional = true, .min = 1, .max = 1000, .help = "From 1."),
 	JS(struct page, word, JS_STR, .optional = true, .max = 20),
 	JS(struct page, kind, JS_ENUM, .optional = true, .names = kinds),
+	JS(struct page, loud, JS_BOOL, .optional = true),
+	JS(struct page, tags, JS_STRS, .optional = true, .max = 3),
 	{ 0 }
 };
 
@@ -69,7 +75,8 @@ static void raw(struct http_req *r, void *arg)
 static void search(struct http_req *r, void *arg)
 {
 	const struct page *p = http_query(r);
-	struct str text = arena_printf(http_mem(r), "%lld " STR_FMT " %d", (long long)p->page, STR_ARG(p->word), p->kind);
+	struct str text = arena_printf(http_mem(r), "%lld " STR_FMT " %d%s %zu", (long long)p->page, STR_ARG(p->word),
+	                               p->kind, p->loud ? " loud" : "", p->tags.n);
 
 	(void)arg;
 	http_reply_raw(r, 200, "text/plain", text);
@@ -98,6 +105,34 @@ static void word(struct http_req *r, void *arg)
 {
 	(void)arg;
 	http_reply_raw(r, 200, "text/plain", http_path(r, "word"));
+}
+
+static void mirror(struct http_req *r, void *arg)
+{
+	struct str text = arena_printf(http_mem(r), STR_FMT "|" STR_FMT "|" STR_FMT "|%lld", STR_ARG(http_method(r)),
+	                               STR_ARG(http_header(r, "x-one")), STR_ARG(http_header(r, "x-two")),
+	                               (long long)http_key_id(r));
+
+	(void)arg;
+	http_reply_raw(r, 200, "text/plain", text);
+}
+
+static const struct js_field huge_fields[] = { JS(struct note, text, JS_STR), { 0 } };
+
+static void huge(struct http_req *r, void *arg)
+{
+	size_t n = 9u << 20;
+	char *p = arena_try(http_mem(r), n, 1);
+	struct note note = { .text = { p, n } };
+
+	(void)arg;
+	memset(p, 'x', n);
+	if (str_eq(http_path(r, "how"), STR("raw")))
+		http_reply_raw(r, 200, "text/plain", note.text);
+	else if (str_eq(http_path(r, "how"), STR("json")))
+		http_reply(r, 200, huge_fields, &note);
+	else
+		http_reply_raw(r, 200, "text/plain", (struct str){ p, 1u << 20 });
 }
 
 static void wait_row(struct http_req *r, void *arg)
@@ -158,6 +193,8 @@ static const struct http_route routes[] = {
 	{ .method = "GET", .path = "/wait", .handle = wait_row, .summary = "Answers later." },
 	{ .method = "GET", .path = "/headers", .handle = headers, .summary = "Sets headers." },
 	{ .method = "GET", .path = "/fail/{kind}", .handle = failing, .summary = "Fails." },
+	{ .method = "GET", .path = "/mirror", .handle = mirror, .summary = "Says what came." },
+	{ .method = "GET", .path = "/huge/{how}", .handle = huge, .summary = "Too much." },
 	{ .method = "POST", .path = "/keyed", .max_body = 64, .auth = HTTP_KEY_COLLECTOR | HTTP_KEY_ADMIN,
 	  .handle = ping, .summary = "Wants a key." },
 	{ 0 }
@@ -314,6 +351,7 @@ static void a_path_is_found_by_its_decoded_segments(void **state)
 	assert_int_equal(ask(f, "PUT /things/12 HTTP/1.1\r\nHost: a\r\n\r\n"), 204);
 	assert_int_equal(raw_body(&f->c, 0).n, 0);
 	assert_int_equal(ask(f, "PUT /things/x HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
+	assert_true(has(raw_body(&f->c, 0), "\"details\":[{\"field\":\"id\",\"message\":\"is not a number above 0\"}]"));
 	assert_int_equal(ask(f, "PUT /things/99999999999999999999 HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
 }
 
@@ -410,6 +448,9 @@ static void a_query_is_decoded_like_a_body(void **state)
 		{ GET("/search"), 200, "0  0" }, { GET("/search?"), 200, "0  0" },
 		{ GET("/search?page=7&word=a+b%26c&kind=large&x=y&&"), 200, "7 a b&c 1" },
 		{ GET("/search?page=&word="), 200, "0  0" },
+		{ GET("/search?loud=true&tags=a,b"), 200, "0  0 loud 2" }, { GET("/search?loud=0"), 200, "0  0 0" },
+		{ GET("/search?loud=1&tags=%2C"), 200, "loud 1" },
+		{ GET("/search?loud=yes"), 400, "\"field\":\"loud\"" }, { GET("/search?tags=a,b,c,d"), 400, "\"field\":\"tags\"" },
 		{ GET("/search?page=1&page=2"), 400, "\"field\":\"page\"" },
 		{ GET("/search?page=0"), 400, "\"field\":\"page\"" }, { GET("/search?page=01"), 400, "page" },
 		{ GET("/search?page=a"), 400, "\"field\":\"page\"" }, { GET("/search?page=1e3"), 400, "page" },
@@ -467,6 +508,84 @@ static void headers_of_handlers_cannot_be_forged(void **state)
 	assert_true(str_eq(raw_header(&f->c, 0, "x-good"), STR("yes")));
 	assert_true(str_eq(raw_header(&f->c, 0, "cache-control"), STR("max-age=60")));
 	assert_int_equal(raw_header(&f->c, 0, "x-evil").n, 0);
+}
+
+static void handlers_see_method_and_headers(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(ask(f, "GET /mirror HTTP/1.1\r\nHost: a\r\nX-One: 1\r\nX-Two: 1\r\nx-two: 2\r\n\r\n"), 200);
+	assert_true(str_eq(raw_body(&f->c, 0), STR("GET|1||0")));      /* repeated: none of them */
+}
+
+static void an_answer_that_is_too_large_becomes_500(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(ask(f, GET("/huge/raw")), 500);
+	assert_true(has(raw_body(&f->c, 0), "ANSWER_SIZE"));
+	assert_int_equal(ask(f, GET("/huge/json")), 500);
+	assert_true(has(raw_body(&f->c, 0), "ANSWER_SIZE"));
+	assert_int_equal(ask(f, GET("/huge/less")), 200);
+	assert_int_equal(raw_body(&f->c, 0).n, 1u << 20);
+	assert_int_equal(ask(f, GET("/fail/absent")), 404);
+}
+
+static void the_older_version_keeps_a_connection_when_asked(void **state)
+{
+	struct fixture *f = *state;
+
+	raw_open(&f->c, &f->service, f->port, false);
+	raw_send(&f->c, STR("GET /ping HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /ping HTTP/1.0\r\n\r\n"
+	                    "GET /ping HTTP/1.0\r\n\r\n"));
+	assert_true(raw_ended(&f->c));
+	assert_true(str_eq(raw_header(&f->c, 0, "connection"), STR("keep-alive")));
+	assert_true(str_eq(raw_header(&f->c, 1, "connection"), STR("close")));
+	assert_int_equal(raw_status(&f->c, 2), 0);
+	assert_int_equal(f->calls, 2);
+}
+
+static void both_families_are_served_and_counted(void **state)
+{
+	struct fixture *f = *state;
+	struct raw_client four, six, third;
+	struct sockaddr_in6 to = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	struct err err;
+	struct http *h = http_open(&f->service, STR("[::]:0"), routes, f, (struct http_limits){ .max_per_addr = 1 }, &err);
+	int fd;
+
+	assert_non_null(h);
+	assert_int_equal(raw_ask(&four, &f->service, http_port(h), GET("/ping")), 200);
+	assert_string_equal(f->peer, "127.0.0.1");
+	fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	to.sin6_port = htons((uint16_t)http_port(h));
+	if (fd >= 0 && connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0) {
+		raw_from_fd(&six, &f->service, fd);
+		raw_send(&six, STR(GET("/ping")));
+		assert_int_equal(raw_answers(&six, 1), 1);
+		assert_string_equal(f->peer, "::1");
+		raw_close(&six);
+	} else {
+		print_message("no IPv6 on this machine: only IPv4 was asked\n");
+		if (fd >= 0)
+			close(fd);
+	}
+	assert_int_equal(raw_ask(&third, &f->service, http_port(h), GET("/ping")), 200);
+	assert_true(raw_ended(&four));          /* one per address: the idle one made room */
+	raw_close(&third);
+	raw_close(&four);
+	http_close(h);
+}
+
+static void keys_without_a_checker_are_not_believed(void **state)
+{
+	struct fixture *f = *state;
+
+	http_keys(f->http, NULL, NULL);
+	assert_int_equal(ask(f, "POST /keyed HTTP/1.1\r\nHost: a\r\nX-API-Key: "
+	                        "wbot_0123456789012345678901234567890123456789abc\r\nContent-Length: 0\r\n\r\n"), 503);
+	assert_int_equal(ask(f, "POST /keyed HTTP/1.1\r\nHost: a\r\nX-API-Key: "
+	                        "wbot_0123456789012345678901234567890123456789ab!\r\nContent-Length: 0\r\n\r\n"), 401);
 }
 
 static void errors_become_the_envelope(void **state)
@@ -607,6 +726,9 @@ static void an_address_in_use_is_an_error_with_its_name(void **state)
 	assert_int_equal(err.code, -EADDRINUSE);
 	assert_non_null(strstr(err.text, where));
 	assert_null(http_open(&f->service, STR("nonsense"), routes, f, (struct http_limits){ 0 }, &err));
+	assert_null(http_open(&f->service, STR("[::1:0"), routes, f, (struct http_limits){ 0 }, &err));
+	assert_null(http_open(&f->service, STR("::1:80"), routes, f, (struct http_limits){ 0 }, &err));
+	assert_null(http_open(&f->service, STR("127.0.0.1:65536"), routes, f, (struct http_limits){ 0 }, &err));
 	assert_null(http_open(&f->service, STR("1.2.3.4"), routes, f, (struct http_limits){ 0 }, &err));
 	assert_int_equal(err.code, -EINVAL);
 }
@@ -640,6 +762,11 @@ int main(void)
 		T(a_megabyte_comes_back_byte_for_byte),
 		T(headers_of_handlers_cannot_be_forged),
 		T(errors_become_the_envelope),
+		T(handlers_see_method_and_headers),
+		T(an_answer_that_is_too_large_becomes_500),
+		T(the_older_version_keeps_a_connection_when_asked),
+		T(both_families_are_served_and_counted),
+		T(keys_without_a_checker_are_not_believed),
 		T(a_key_is_asked_for_and_its_verdict_obeyed),
 		T(a_verdict_may_come_later_or_too_late),
 		T(the_table_describes_itself),

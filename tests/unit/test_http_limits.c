@@ -598,6 +598,26 @@ static void the_admin_listener_answers_during_a_drain(void **state)
 	assert_int_equal(raw_header(&f->c, 0, "connection").n, 0);
 }
 
+static void what_follows_a_running_request_waits_in_the_socket(void **state)
+{
+	struct fixture *f = *state;
+	struct buf b = BUF(1 << 20);
+
+	open_with(f, (struct http_limits){ 0 });
+	raw_open(&f->c, &f->service, f->port, false);
+	raw_send(&f->c, STR("GET /hold HTTP/1.1\r\nHost: a\r\n\r\n"));
+	assert_true(service_run(&f->service, is_held, f, 5000));
+	for (int i = 0; i < 2000; i++)          /* more than the connection's buffer */
+		buf_add(&b, STR("GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"));
+	assert_int_equal(raw_send(&f->c, (struct str){ b.p, b.n }), b.n);
+	assert_true(stays(f, &f->c));
+	assert_int_equal(f->calls, 1);
+	http_reply_raw(f->held[0], 200, "text/plain", STR("x"));
+	assert_int_equal(raw_answers(&f->c, 2001), 2001);
+	assert_int_equal(f->calls, 2001);
+	buf_clear(&b);
+}
+
 static void closing_lets_a_running_request_finish(void **state)
 {
 	struct fixture *f = *state;
@@ -658,6 +678,7 @@ int main(void)
 		T(who_never_reads_is_dropped),
 		T(requests_nobody_reads_the_answers_of_do_not_pile_up),
 		T(a_client_that_left_is_no_error),
+		T(what_follows_a_running_request_waits_in_the_socket),
 		T(a_drain_finishes_what_runs_and_takes_nothing_new),
 		T(the_admin_listener_answers_during_a_drain),
 		T(closing_lets_a_running_request_finish),
