@@ -8,6 +8,7 @@
 #include "log.h"
 #include "str.h"
 
+#include <malloc.h>
 #include <event2/event.h>
 #include <signal.h>
 #include <unistd.h>
@@ -261,6 +262,8 @@ int service_main(struct service *s, int argc, char **argv)
 		fprintf(stderr, "%s: unknown argument %s, see --help\n", s->name, argv[1]);
 		return EXIT_PERSON;
 	}
+	/* librdkafka has a dozen threads; an arena for each would hold several times what is in use. */
+	mallopt(M_ARENA_MAX, 2);
 	memset(&life, 0, sizeof(life));
 	log_to(STDERR_FILENO, s->name);
 	drop_pg_variables();

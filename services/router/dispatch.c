@@ -48,7 +48,7 @@ struct dispatch {
 };
 
 METRIC(executions, METRIC_COUNTER, "waddle_router_executions_total", "Execution rows written as pending.");
-METRIC(rows, METRIC_HISTOGRAM, "waddle_router_batch_rows", "Events per transaction (the bounds count rows here).");
+METRIC(rows, METRIC_HISTOGRAM, "waddle_router_batch_rows", "Events per transaction.");
 METRIC(seconds, METRIC_HISTOGRAM, "waddle_router_batch_seconds", "From filling a transaction to its commit.");
 METRIC(repeated, METRIC_COUNTER, "waddle_router_batch_retries_total", "Transactions that failed and were repeated.");
 METRIC(staged_now, METRIC_GAUGE, "waddle_router_staged", "Judged events waiting for a transaction.");
@@ -365,13 +365,28 @@ static const char decision_sql[] =
 	"$2::timestamptz[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::integer[], $8::integer[], "
 	"$9::text[], $10::text[], $11::uuid[], $12::text[], $13::text[]) ON CONFLICT DO NOTHING";
 
+/* Executions among the first max staged events; at least one, so that there is an array. */
+static size_t pending_rows(const struct dispatch *d, size_t max)
+{
+	size_t count = 1, seen = 0;
+
+	LIST_EACH(pos, tmp, &d->staged) {
+		const struct work *w = CONTAINER_OF(pos, struct work, node);
+
+		if (seen++ == max)
+			break;
+		count += w->verdict == VERDICT_PENDING ? w->n_cand : 0;
+	}
+	return count;
+}
+
 /* Takes staged events into a free turn and sends it to the database. */
 static bool turn_begin(struct dispatch *d, struct turn *t)
 {
 	struct db_param param[EXECUTION_COLUMNS];
 	struct columns made, decided;
 	struct db_tx *tx;
-	size_t max = (size_t)d->r->settings->batch_rows;
+	size_t max = (size_t)d->r->settings->batch_rows, n_rows;
 	struct list *n;
 	int r = 0;
 
@@ -383,8 +398,9 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 	t->busy = true;
 	list_add_tail(&d->active, &t->node);
 	t->started_us = clock_exact_us();
-	t->ship = arena_alloc(t->mem, max * MAX_CANDIDATES * sizeof t->ship[0]);
-	columns_init(&made, t->mem, 18, max * MAX_CANDIDATES);
+	n_rows = pending_rows(d, max);
+	t->ship = arena_alloc(t->mem, n_rows * sizeof t->ship[0]);
+	columns_init(&made, t->mem, 18, n_rows);
 	columns_init(&decided, t->mem, DECISION_COLUMNS, max);
 	while (t->n_works < max && arena_used(t->mem) < TURN_BYTES && (n = list_first(&d->staged)) != NULL) {
 		struct work *w = CONTAINER_OF(n, struct work, node);
@@ -411,7 +427,7 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 			break;
 	}
 	metric_set(&staged_now, 0, (int64_t)d->n_staged);
-	metric_observe_us(&rows, 0, (int64_t)t->n_works * 1000);
+	metric_observe(&rows, 0, t->n_works);
 	if (t->n_works == 0) {
 		db_tx_abort(tx);
 		turn_end(t);

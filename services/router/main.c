@@ -14,9 +14,9 @@ static const struct cfg_var vars[] = {
 	    "Events or responses in one transaction.", .min = 1, .max = 2048),
 	CFG(struct router_settings, batches_in_flight, "BATCHES_IN_FLIGHT", CFG_INT, "2",
 	    "Transactions under way at a time, of events and of responses each.", .min = 1, .max = 4),
-	CFG(struct router_settings, events_held, "EVENTS_HELD", CFG_INT, "4096",
+	CFG(struct router_settings, events_held, "EVENTS_HELD", CFG_INT, "2048",
 	    "Events taken from the broker and not finished; more stay there.", .min = 1, .max = 65536),
-	CFG(struct router_settings, responses_held, "RESPONSES_HELD", CFG_INT, "4096",
+	CFG(struct router_settings, responses_held, "RESPONSES_HELD", CFG_INT, "2048",
 	    "Responses taken from the broker and not finished.", .min = 1, .max = 65536),
 	{ 0 }
 };

@@ -381,7 +381,7 @@ static bool batch_begin(struct replies *p, struct batch *b, enum pass pass)
 	struct list *n;
 	int r;
 
-	b->at = arena_alloc(b->mem, max * sizeof b->at[0]);
+	b->at = arena_alloc(b->mem, max * sizeof(struct reply *));
 	b->pass = pass;
 	for (size_t c = 0; c < COLUMNS; c++)
 		col[c] = arena_alloc(b->mem, max * sizeof col[c][0]);
