@@ -427,7 +427,7 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 			break;
 	}
 	metric_set(&staged_now, 0, (int64_t)d->n_staged);
-	metric_observe(&rows, 0, t->n_works);
+	metric_observe(&rows, 0, (int64_t)t->n_works);
 	if (t->n_works == 0) {
 		db_tx_abort(tx);
 		turn_end(t);
