@@ -488,7 +488,7 @@ static void down(struct db_link *l, const struct err *err)
 		struct db_call *call = CONTAINER_OF(list_pop(&lost), struct db_call, node);
 
 		if (call->tx != NULL) {
-			call_fail(call, err);
+			call_fail(call, call->tx->commit_sent ? &unknown : err);
 			tx_result(call->tx, call, NULL);
 		} else if (call->done != NULL) {
 			call_fail(call, call->to == DB_READ ? err : &unknown);

@@ -87,6 +87,7 @@ static void over(struct db_tx *tx)
 		if (tx->began && PQtransactionStatus(c->link.pg) != PQTRANS_IDLE) {
 			call = own_call(tx, CALL_ROLLBACK, tx->db->rollback);
 			call->tx = NULL;
+			call->due_mono_ms = clock_mono_ms() + tx->db->timeout_ms;       /* ours may be over */
 			if (!conn_send(c, call, true))
 				call_free(call);
 		}

@@ -430,24 +430,28 @@ static void closing_answers_everything_queued_and_sent_once(void **state)
 /* The server is ended at the n-th callback, for every n: whoever was told success is in the
  * table, whoever was told a failure other than "unknown" is not, and everybody was told once. */
 enum { FLOW = 60 };
-struct flow { struct db_got got[FLOW]; struct db_tx *tx[FLOW]; int64_t at, n; };
+struct flow { struct db_got got[FLOW]; struct db_tx *tx[FLOW]; int64_t at, n; bool crash; };
 static struct flow flow;
 
 static void flow_done(void *arg, const struct db_result *res, const struct err *err)
 {
 	db_got(arg, res, err);
-	if (++flow.n == flow.at)
+	if (++flow.n != flow.at)
+		return;
+	if (flow.crash)
+		stack_pg("kill primary");
+	else
 		fixture_terminate(&f);
 }
 
-static void whatever_instant_the_server_dies_nobody_is_told_a_lie(void **state)
+static void flows(bool crash, int64_t step)
 {
-	int64_t lied, unknown = 0, failed = 0;
+	int64_t lied, unknown = 0, failed = 0, told = 0;
 
-	(void)state;
-	for (int64_t at = 1; at <= FLOW; at++) {
+	for (int64_t at = 1; at <= FLOW; at += step, told += FLOW) {
 		memset(&flow, 0, sizeof(flow));
 		flow.at = at;
+		flow.crash = crash;
 		open_with((struct db_conf){ .write_conns = 3 });
 		fixture_connected(&f);
 		for (int i = 0; i < FLOW; i++) {
@@ -463,6 +467,10 @@ static void whatever_instant_the_server_dies_nobody_is_told_a_lie(void **state)
 			db_tx_commit(flow.tx[i], flow_done, &flow.got[i]);
 		}
 		fixture_wait(&f, flow.got, FLOW, 10000);
+		if (crash) {
+			stack_pg("start primary");
+			sql_wait_at_least(f.st.sql, 0, 20000, "SELECT count(*) FROM t");
+		}
 		lied = 0;
 		for (int i = 0; i < FLOW; i++) {
 			const struct db_got *g = &flow.got[i];
@@ -479,8 +487,20 @@ static void whatever_instant_the_server_dies_nobody_is_told_a_lie(void **state)
 		fixture_close(&f);
 	}
 	assert_true(failed > 0);
-	print_message("          %lld of %d failed, %lld of them unknown\n", (long long)failed, FLOW * FLOW,
+	print_message("          %lld of %lld failed, %lld of them unknown\n", (long long)failed, (long long)told,
 	              (long long)unknown);
+}
+
+static void whatever_instant_the_connections_are_terminated_nobody_is_told_a_lie(void **state)
+{
+	(void)state;
+	flows(false, 1);
+}
+
+static void whatever_instant_the_server_crashes_nobody_is_told_a_lie(void **state)
+{
+	(void)state;
+	flows(true, 12);
 }
 
 static void the_primary_restarts_and_work_resumes(void **state)
@@ -523,7 +543,8 @@ int main(void)
 		cmocka_unit_test(a_connection_that_leads_to_a_standby_is_dropped_and_the_write_repeated),
 		cmocka_unit_test(a_read_must_not_write),
 		cmocka_unit_test(closing_answers_everything_queued_and_sent_once),
-		cmocka_unit_test(whatever_instant_the_server_dies_nobody_is_told_a_lie),
+		cmocka_unit_test(whatever_instant_the_connections_are_terminated_nobody_is_told_a_lie),
+		cmocka_unit_test(whatever_instant_the_server_crashes_nobody_is_told_a_lie),
 		cmocka_unit_test(the_primary_restarts_and_work_resumes),
 	};
 
