@@ -235,7 +235,7 @@ static void arrived(void *arg, struct bus_msg *m)
 		log_rarely(1000, L_WARN, NULL, "event_refused", "partition %d offset %lld: %s", m->at.partition,
 		           (long long)m->offset, err.text);
 		metric_add(&verdicts, VERDICT_BAD_EVENT, 1);
-		intake_reject(w, envelope_reason(ENV_EVENT, r), &err);
+		intake_reject(w, envelope_reason(ENV_EVENT, r == -ENOBUFS ? -EMSGSIZE : r), &err);
 		return;
 	}
 	if (!is_text_command(w->ev.message_type) || !parse_command(w->ev.message_content, w->mem, &w->cmd)) {

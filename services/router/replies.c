@@ -27,8 +27,8 @@ struct reply {
 	struct bus_msg *m;
 	struct list     node, all;
 	struct arena   *mem;
-	struct envelope env;
 	struct response resp;
+	uint64_t        lsn;            /* of the module's write: later readers must see it */
 	enum pass       pass;
 	bool            alone;
 	unsigned        unacked;
@@ -198,8 +198,8 @@ static void address(struct reply *y, const struct db_result *res, int row)
 
 	metric_add(&responses, (unsigned)a->response_action, 1);
 	metric_add(&late, 0, db_bool(res, row, 13));
-	if (y->env.lsn > *router_lsn(y->p->r, db_int(res, row, 8)))
-		*router_lsn(y->p->r, db_int(res, row, 8)) = y->env.lsn;
+	if (y->lsn > *router_lsn(y->p->r, db_int(res, row, 8)))
+		*router_lsn(y->p->r, db_int(res, row, 8)) = y->lsn;
 	/* A module that failed without a word of its own: its error text is the notice (router.md 9). */
 	if (!a->success && text.n == 0 && a->final)
 		text = a->error_message.n > 0 ? a->error_message : STR("That failed.");
@@ -469,11 +469,14 @@ static void arrived(void *arg, struct bus_msg *m)
 		done(y);
 		return;
 	}
-	r = envelope_decode(m, ENV_RESPONSE, &y->env, &y->resp, y->mem, &err);
+	/* Without its headers: an answer past its deadline is late, not worthless. */
+	r = envelope_decode(m, ENV_RESPONSE, NULL, &y->resp, y->mem, &err);
 	if (r != 0) {
-		reject(y, envelope_reason(ENV_RESPONSE, r), &err);
+		reject(y, envelope_reason(ENV_RESPONSE, r == -ENOBUFS ? -EMSGSIZE : r), &err);
 		return;
 	}
+	y->lsn = 0;
+	(void)!lsn_parse(bus_header(m, "waddle-lsn"), &y->lsn);
 	enqueue(y);
 }
 
