@@ -131,34 +131,48 @@ $$;
 
 -- Makes what is missing from `back` units ago to `ahead` (or the number given) units from now,
 -- and for every time found in a default partition that is not yet due to be dropped (at most 31 a
--- call).  Returns how many were made.  A parent that is locked for 2 s is left for the next call.
+-- call).  Returns how many were made; 0 also when another call is at it.  A parent that is locked
+-- for 2 s is left for the next call.
 CREATE FUNCTION waddle_partitions_ensure(ahead_units integer DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp SET timezone = 'UTC' SET lock_timeout = '2s' AS $$
 DECLARE
-	p    waddle_partitions;
-	at   timestamptz;
-	made integer := 0;
-	pass integer;
+	p       waddle_partitions;
+	missing timestamptz[];
+	at      timestamptz;
+	made    integer := 0;
+	pass    integer;
+	locked  boolean := false;
 BEGIN
 	IF ahead_units NOT BETWEEN 0 AND 400 THEN
 		RAISE invalid_parameter_value USING MESSAGE = 'partitions ahead must be 0 to 400';
 	END IF;
 	FOR p IN SELECT * FROM waddle_partitions ORDER BY parent LOOP
-		pass := 0;
 		BEGIN
-			FOR at IN EXECUTE format(
-				'SELECT d FROM generate_series(date_trunc(%1$L, now()) - %2$L::interval,
-				                               date_trunc(%1$L, now()) + %3$L::interval, %4$L::interval) d
-				 UNION (SELECT DISTINCT date_trunc(%1$L, %5$I) FROM %6$I
-				         WHERE %5$I BETWEEN now() - %7$L::interval AND now() + interval ''400 days'' LIMIT 31)
-				 ORDER BY 1',
+			EXECUTE format(
+				'SELECT array_agg(d ORDER BY d) FROM ('
+				' SELECT d FROM generate_series(date_trunc(%1$L, now()) - %2$L::interval,'
+				'                               date_trunc(%1$L, now()) + %3$L::interval, %4$L::interval) d'
+				' UNION (SELECT DISTINCT date_trunc(%1$L, %5$I) FROM %6$I'
+				'         WHERE %5$I BETWEEN now() - %7$L::interval AND now() + interval ''400 days'' LIMIT 31)) x'
+				' WHERE to_regclass(quote_ident(waddle_partition_name(%8$L, %1$L, d))) IS NULL',
 				p.unit, p.back || ' ' || p.unit, coalesce(ahead_units, p.ahead) || ' ' || p.unit,
-				'1 ' || p.unit, p.key_column, p.parent || '_default', coalesce(p.retain_days, 36500) || ' days')
-			LOOP
-				CONTINUE WHEN to_regclass(quote_ident(waddle_partition_name(p.parent, p.unit, at))) IS NOT NULL;
-				-- Only who has something to make waits for the others; then looks again.
-				PERFORM pg_advisory_xact_lock(hashtext('waddle_partitions'));
+				'1 ' || p.unit, p.key_column, p.parent || '_default', coalesce(p.retain_days, 36500) || ' days',
+				p.parent) INTO missing;
+		EXCEPTION WHEN lock_not_available THEN
+			RAISE WARNING 'partitions of % are locked, left for the next call', p.parent;
+			CONTINUE;
+		END;
+		CONTINUE WHEN missing IS NULL;
+		-- Outside the block below: what is locked inside is given up with it.
+		locked := locked OR pg_try_advisory_xact_lock(hashtext('waddle_partitions'));
+		IF NOT locked THEN
+			RETURN made;
+		END IF;
+		BEGIN
+			pass := 0;
+			FOREACH at IN ARRAY missing LOOP
+				-- It may have been made before the lock was ours.
 				CONTINUE WHEN to_regclass(quote_ident(waddle_partition_name(p.parent, p.unit, at))) IS NOT NULL;
 				PERFORM waddle_partition_make(p.parent, p.key_column, p.unit, p.fillfactor, at);
 				pass := pass + 1;

@@ -20,9 +20,9 @@ static int set_up(void **state)
 	/* A community, an entity and a command to hang others on. */
 	sql_run(st.sql, "INSERT INTO communities (name, display_name) VALUES ('cats', 'Cats')");
 	sql_run(st.sql, "INSERT INTO entities (platform, channel_id, owner, address, community_id) "
-			"VALUES ('twitch', '1', '1', 'twitch:1', 2)");
+	                "VALUES ('twitch', '1', '1', 'twitch:1', 2)");
 	sql_run(st.sql, "INSERT INTO commands (command, prefix, location_url, location, module_id) "
-			"VALUES ('memories', '!', 'kafka:memories', 'internal', 'memories')");
+	                "VALUES ('memories', '!', 'kafka:memories', 'internal', 'memories')");
 	return 0;
 }
 
@@ -87,7 +87,7 @@ static void add_column(struct buf *out, struct str table, struct str column)
 	for (size_t i = 0; i < ARRAY_LEN(platforms); i++)
 		if (i > 0 || !str_eq(table, STR("_guilds")))
 			buf_printf(out, "%s" STR_FMT " " STR_FMT "\n", platforms[i], STR_ARG(table),
-				   STR_ARG(column));
+			           STR_ARG(column));
 }
 
 static size_t name_length(struct str s)
@@ -207,14 +207,14 @@ static void tables_written_per_event_have_no_foreign_key_and_no_trigger(void **s
 
 	(void)state;
 	snprintf(sql, sizeof(sql),
-		 "SELECT c.conrelid::regclass, c.conname FROM pg_constraint c WHERE c.contype = 'f' "
-		 "AND c.conrelid::regclass::text IN %s",
-		 hot);
+	         "SELECT c.conrelid::regclass, c.conname FROM pg_constraint c WHERE c.contype = 'f' "
+	         "AND c.conrelid::regclass::text IN %s",
+	         hot);
 	none(sql);
 	snprintf(sql, sizeof(sql),
-		 "SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE NOT tgisinternal AND "
-		 "tgrelid::regclass::text IN %s",
-		 hot);
+	         "SELECT tgrelid::regclass, tgname FROM pg_trigger WHERE NOT tgisinternal AND "
+	         "tgrelid::regclass::text IN %s",
+	         hot);
 	none(sql);
 }
 
@@ -231,25 +231,25 @@ static void settling_an_execution_is_a_hot_update(void **state)
 	     "indpred IS NOT NULL");
 
 	sql_run(st.sql,
-		"INSERT INTO command_executions (execution_id, command_id, entity_id, user_id, location_url, "
-		"session_id, "
-		"event_id, community_id, created_at, user_name, message_content, parameters, "
-		"request_payload) "
-		"SELECT gen_random_uuid(), 1, 1, '558712334', 'kafka:memories', gen_random_uuid(), "
-		"'twitch:' || gen_random_uuid(), 2, now(), 'some_viewer', '!memories list quotes', "
-		"'[\"list\", \"quotes\"]', "
-		"jsonb_build_object('event_data', jsonb_build_object('message_id', gen_random_uuid())) "
-		"FROM generate_series(1, 2000)");
+	        "INSERT INTO command_executions (execution_id, command_id, entity_id, user_id, location_url, "
+	        "session_id, "
+	        "event_id, community_id, created_at, user_name, message_content, parameters, "
+	        "request_payload) "
+	        "SELECT gen_random_uuid(), 1, 1, '558712334', 'kafka:memories', gen_random_uuid(), "
+	        "'twitch:' || gen_random_uuid(), 2, now(), 'some_viewer', '!memories list quotes', "
+	        "'[\"list\", \"quotes\"]', "
+	        "jsonb_build_object('event_data', jsonb_build_object('message_id', gen_random_uuid())) "
+	        "FROM generate_series(1, 2000)");
 	sql_run(st.sql, "SELECT pg_stat_force_next_flush()");
 	sql_run(st.sql, "UPDATE command_executions SET status = 'success', completed_at = now(), "
-			"response_status = 200, "
-			"response_data = '{\"chat_message\": \"Saved quote #12\"}', execution_time_ms = 7");
+	                "response_status = 200, "
+	                "response_data = '{\"chat_message\": \"Saved quote #12\"}', execution_time_ms = 7");
 	sql_run(st.sql, "SELECT pg_stat_force_next_flush()");
 	sql_wait_int(st.sql, 2000, 10000,
-		     "SELECT sum(n_tup_upd)::bigint FROM pg_stat_user_tables "
-		     "WHERE relname LIKE 'command_executions\\_p%%'");
+	             "SELECT sum(n_tup_upd)::bigint FROM pg_stat_user_tables "
+	             "WHERE relname LIKE 'command_executions\\_p%%'");
 	assert_true(sql_int(st.sql, "SELECT sum(n_tup_hot_upd)::bigint FROM pg_stat_user_tables "
-				    "WHERE relname LIKE 'command_executions\\_p%%'") >= 1900);
+	                            "WHERE relname LIKE 'command_executions\\_p%%'") >= 1900);
 }
 
 /* --- constraints, each hit once ---------------------------------------------------------------- */
@@ -499,9 +499,9 @@ static void updated_at_follows_a_change_but_not_a_count(void **state)
 {
 	(void)state;
 	sql_run(st.sql,
-		"UPDATE communities SET updated_at = '2000-01-01', settings = '{\"timezone\": \"UTC\"}'");
+	        "UPDATE communities SET updated_at = '2000-01-01', settings = '{\"timezone\": \"UTC\"}'");
 	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM communities WHERE updated_at < '2001-01-01'"),
-			 0);
+	                 0);
 	sql_run(st.sql, "ALTER TABLE memories DISABLE TRIGGER touch");
 	sql_run(st.sql, "UPDATE memories SET updated_at = '2000-01-01'");
 	sql_run(st.sql, "ALTER TABLE memories ENABLE TRIGGER touch");
@@ -596,9 +596,9 @@ static void many_senders_share_one_window_of_a_bot_account(void **state)
 	/* Each asks 50 times, each time in a transaction of its own, all at once. */
 	for (int i = 0; i < SENDERS; i++)
 		assert_int_equal(PQsendQuery(sender[i], "DO $$ BEGIN FOR i IN 1..50 LOOP PERFORM "
-							"twitch_reserve('bot', gen_random_uuid(), 0, "
-							"'c' || i, 19, 0); COMMIT; END LOOP; END $$"),
-				 1);
+		                                        "twitch_reserve('bot', gen_random_uuid(), 0, "
+		                                        "'c' || i, 19, 0); COMMIT; END LOOP; END $$"),
+		                 1);
 	for (int i = 0; i < SENDERS; i++) {
 		PGresult *res = PQgetResult(sender[i]);
 
@@ -610,29 +610,29 @@ static void many_senders_share_one_window_of_a_bot_account(void **state)
 
 	/* The same message again is the same reservation. */
 	assert_int_equal(sql_int(st.sql, "SELECT twitch_reserve('bot', message_id, 0, channel_id, 19, 0) "
-					 "FROM twitch_sends LIMIT 1"),
-			 0);
+	                                 "FROM twitch_sends LIMIT 1"),
+	                 0);
 	/* Unanswered ones hold their slot for 10 + 30 s; the answer says when it is worth asking. */
 	assert_in_range(sql_int(st.sql, "SELECT twitch_reserve('bot', " UUID_A ", 0, 'x', 19, 0)"), 30000,
-			40000);
+	                40000);
 	sql_run(st.sql, "UPDATE twitch_sends SET answered_at = reserved_at");
 	assert_in_range(sql_int(st.sql, "SELECT twitch_reserve('bot', " UUID_A ", 0, 'x', 19, 0)"), 20000,
-			30000);
+	                30000);
 	/* Where the bot moderates, 99. */
 	assert_int_equal(sql_int(st.sql, "SELECT twitch_reserve('bot', " UUID_A ", 0, 'x', 99, 0)"), 0);
 	assert_in_range(sql_int(st.sql, "SELECT twitch_reserve('bot', " UUID_B ", 0, 'x', 99, 1100)"), 100,
-			1100);
+	                1100);
 	sql_run(st.sql, "UPDATE twitch_sends SET reserved_at = reserved_at - interval '31 s', answered_at = "
-			"answered_at - interval '31 s'");
+	                "answered_at - interval '31 s'");
 	admitted = sql_text(st.sql, "SELECT twitch_reserve('bot', " UUID_B ", 0, 'x', 19, 1100)");
 	assert_string_equal(admitted, "0");
 	free(admitted);
 	/* After a 429 nobody sends. */
 	sql_run(st.sql, "UPDATE twitch_budget SET blocked_until = now() + interval '1 hour'");
 	assert_in_range(sql_int(st.sql, "SELECT twitch_reserve('bot', gen_random_uuid(), 0, 'y', 99, 0)"),
-			3590000, 3600000);
+	                3590000, 3600000);
 	assert_int_equal(sql_int(st.sql, "SELECT twitch_reserve('other', gen_random_uuid(), 0, 'y', 19, 0)"),
-			 0);
+	                 0);
 }
 
 int main(void)
