@@ -6,17 +6,39 @@
 
 #include "clock.h"
 
+#include <unistd.h>
+
 enum { COMMUNITIES = 64, WINDOW = 512 };
 
 static struct stack st;
 static struct player p;
+
+/* User and system time of the process so far. */
+static int64_t cpu_us(const struct child *c)
+{
+	char path[48], text[1024] = "";
+	const char *at;
+	unsigned long user = 0, system = 0;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)child_pid(c));
+	f = fopen(path, "r");
+	if (f == NULL)
+		return 0;
+	at = fgets(text, sizeof text, f) != NULL ? strrchr(text, ')') : NULL;
+	if (at != NULL &&
+	    sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
+		user = system = 0;
+	fclose(f);
+	return (int64_t)(user + system) * 1000000 / sysconf(_SC_CLK_TCK);
+}
 
 static void run(const char *name, const char *together, bool write, int64_t seconds)
 {
 	char setting[64];
 	const char *env[] = { setting, NULL };
 	struct child *mod;
-	int64_t began, us;
+	int64_t began, us, cpu;
 	size_t said = 0, bad = 0, from;
 
 	snprintf(setting, sizeof setting, "MODULE_TOGETHER=%s", together);
@@ -24,6 +46,7 @@ static void run(const char *name, const char *together, bool write, int64_t seco
 	child_wait_ready(mod, true, 20000);
 	player_ask(&p, &(struct said){ .words = { "help" } });
 	from = p.n;
+	cpu = cpu_us(mod);
 	began = clock_exact_us();
 	while (clock_exact_us() - began < seconds * 1000000) {
 		while (said - (p.n - from) < WINDOW) {
@@ -43,10 +66,13 @@ static void run(const char *name, const char *together, bool write, int64_t seco
 	}
 	player_wait_n(&p, from + said, 30000);
 	us = clock_exact_us() - began;
+	cpu = cpu_us(mod) - cpu;
 	for (size_t i = from; i < p.n; i++)
 		bad += strcmp(p.heard[i].outcome, "ok") != 0;
-	printf("{\"bench\":\"%s\",\"value\":%.0f,\"unit\":\"commands/s\",\"not_ok\":%zu,\"rss_kib\":%lld}\n",
-	       name, (double)said * 1e6 / (double)us, bad, (long long)child_rss_kib(mod));
+	printf("{\"bench\":\"%s\",\"value\":%.0f,\"unit\":\"commands/s\",\"not_ok\":%zu,"
+	       "\"cpu_us\":%.0f,\"rss_kib\":%lld}\n",
+	       name, (double)said * 1e6 / (double)us, bad, (double)cpu / (double)said,
+	       (long long)child_rss_kib(mod));
 	fflush(stdout);
 	child_end(mod, 20000);
 	child_free(mod);
