@@ -2,14 +2,14 @@
 #include "memories.h"
 
 const struct arg list_args[] = { ARG(struct list_args, type, ARG_WORD, .optional = true, .max = TITLE_MAX),
-				 ARG(struct list_args, category, ARG_WORD, .keyed = true,
-				     .max = CATEGORY_MAX),
-				 ARG(struct list_args, tag, ARG_WORD, .keyed = true, .max = 50),
-				 ARG(struct list_args, page, ARG_PAGE),
-				 { 0 } };
+	                         ARG(struct list_args, category, ARG_WORD, .keyed = true,
+	                             .max = CATEGORY_MAX),
+	                         ARG(struct list_args, tag, ARG_WORD, .keyed = true, .max = 50),
+	                         ARG(struct list_args, page, ARG_PAGE),
+	                         { 0 } };
 const struct arg search_args[] = { ARG(struct search_args, term, ARG_REST, .min = 1, .max = SEARCH_MAX),
-				   ARG(struct search_args, page, ARG_PAGE),
-				   { 0 } };
+	                           ARG(struct search_args, page, ARG_PAGE),
+	                           { 0 } };
 
 enum { ID, TYPE, TITLE, CONTENT, LINK, AUTHOR, ADDER, TOTAL, PAGE };
 
@@ -21,24 +21,26 @@ static void entry(struct listing *l, const struct db_result *res, int row, bool 
 
 	if (adder)
 		by = arena_printf(l->r->mem, " (by " STR_FMT ")",
-				  STR_ARG(str_clip(db_str(res, row, ADDER), 25)));
+		                  STR_ARG(str_clip(db_str(res, row, ADDER), 25)));
 	if (str_eq(type, STR("quote")))
 		listing_entry(l, "#%lld “" STR_FMT "” – " STR_FMT STR_FMT, id, STR_ARG(content),
-			      STR_ARG(listing_cut(l, db_str(res, row, AUTHOR))), STR_ARG(by));
+		              STR_ARG(listing_cut(l, db_str(res, row, AUTHOR))), STR_ARG(by));
 	else if (str_eq(type, STR("url")))
 		listing_entry(l, "#%lld " STR_FMT " – " STR_FMT STR_FMT, id, STR_ARG(title),
-			      STR_ARG(listing_cut(l, db_str(res, row, LINK))), STR_ARG(by));
+		              STR_ARG(listing_cut(l, db_str(res, row, LINK))), STR_ARG(by));
 	else
 		listing_entry(l, "#%lld " STR_FMT ": " STR_FMT STR_FMT, id, STR_ARG(title), STR_ARG(content),
-			      STR_ARG(by));
+		              STR_ARG(by));
 }
 
 static void page_of(struct request *r, const struct db_result *res, const char *title, bool adder)
 {
 	struct listing l;
+	int rows = db_rows(res), most = platform_ways(r->msg->platform).entries;
 
-	listing_begin(&l, r, title, db_int(res, 0, TOTAL), db_int(res, 0, PAGE), db_rows(res), adder ? 3 : 2);
-	for (int i = 0; i < db_rows(res); i++)
+	rows = rows < most ? rows : most;
+	listing_begin(&l, r, title, db_int(res, 0, TOTAL), db_int(res, 0, PAGE), rows, adder ? 3 : 2);
+	for (int i = 0; i < rows; i++)
 		entry(&l, res, i, adder);
 	listing_reply(&l);
 }
@@ -77,25 +79,36 @@ static struct str lower(struct request *r, struct str s)
 	return args_tags(s, r->mem, &one) == 0 && one.n == 1 ? *(const struct str *)one.items : s;
 }
 
+/* The page counted in $2, of the rows in `counted`.  LIMIT is a constant, not a parameter, so that
+ * the plan made once is as good as one made for each call: more than fits is not shown. */
+#define PAGE_OF(where)                                                                                       \
+	"WITH at AS MATERIALIZED (SELECT n, least($2::bigint, greatest((n + $3::bigint - 1) / $3::bigint, "  \
+	"1)) "                                                                                               \
+	"AS page FROM (SELECT count(*) AS n FROM memories m WHERE " where ") AS counted) "                   \
+	"SELECT id, memory_type, title, left(content, 200), left(url, 200), author, created_by_name, "       \
+	"(SELECT n FROM at), (SELECT page FROM at) FROM memories m WHERE " where                             \
+	" ORDER BY id DESC LIMIT 10 OFFSET (SELECT (page - 1) * $3::bigint FROM at)"
+
 void list(struct request *r)
 {
 	const struct list_args *a = r->args;
+	struct str type = type_of(a->type);
+	int entries = platform_ways(r->msg->platform).entries;
 
-	query(r, listed,
-	      "WITH counted AS (SELECT count(*) AS n FROM memories m WHERE community_id = $1 AND is_active "
-	      "AND ($2 = '' OR memory_type = $2) AND ($3 = '' OR tags ? $3) AND ($4 = '' OR category_id = "
-	      "(SELECT id FROM memory_categories c WHERE c.community_id = $1 AND lower(c.name) = "
-	      "lower($4)))), "
-	      "at AS (SELECT n, least($5::bigint, greatest((n + $6::bigint - 1) / $6::bigint, 1)) AS page "
-	      "FROM counted) "
-	      "SELECT id, memory_type, title, left(content, 200), left(url, 200), author, created_by_name, "
-	      "(SELECT n FROM at), (SELECT page FROM at) FROM memories m WHERE community_id = $1 AND "
-	      "is_active "
-	      "AND ($2 = '' OR memory_type = $2) AND ($3 = '' OR tags ? $3) AND ($4 = '' OR category_id = "
-	      "(SELECT id FROM memory_categories c WHERE c.community_id = $1 AND lower(c.name) = lower($4))) "
-	      "ORDER BY id DESC LIMIT $6::bigint OFFSET (SELECT (page - 1) * $6::bigint FROM at)",
-	      DB_INT(r->msg->community_id), DB_STR(type_of(a->type)), DB_STR(lower(r, a->tag)),
-	      DB_STR(a->category), DB_INT(a->page), DB_INT(platform_ways(r->msg->platform).entries));
+	if (a->tag.n > 0 || a->category.n > 0)
+		query(r, listed,
+		      PAGE_OF("community_id = $1 AND is_active AND ($4 = '' OR memory_type = $4) "
+		              "AND ($5 = '' OR tags ? $5) AND ($6 = '' OR category_id = "
+		              "(SELECT id FROM memory_categories c WHERE c.community_id = $1 AND "
+		              "lower(c.name) = lower($6)))"),
+		      DB_INT(r->msg->community_id), DB_INT(a->page), DB_INT(entries), DB_STR(type),
+		      DB_STR(lower(r, a->tag)), DB_STR(a->category));
+	else if (type.n > 0)
+		query(r, listed, PAGE_OF("community_id = $1 AND is_active AND memory_type = $4"),
+		      DB_INT(r->msg->community_id), DB_INT(a->page), DB_INT(entries), DB_STR(type));
+	else
+		query(r, listed, PAGE_OF("community_id = $1 AND is_active"), DB_INT(r->msg->community_id),
+		      DB_INT(a->page), DB_INT(entries));
 }
 
 static void found(struct request *r, const struct db_result *res)
