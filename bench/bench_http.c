@@ -49,7 +49,8 @@ static void serve_ours(int port_pipe)
 	int port;
 
 	service_init(&s);
-	h = http_open(&s, STR("127.0.0.1:0"), routes, NULL, (struct http_limits){ .max_per_addr = 1000 }, &err);
+	h = http_open(&s, STR("127.0.0.1:0"), routes, NULL, (struct http_limits){ .max_per_addr = 1000 },
+	              &err);
 	ASSERT(h != NULL);
 	port = http_port(h);
 	ASSERT(write(port_pipe, &port, sizeof(port)) == sizeof(port));
@@ -170,11 +171,13 @@ static double measure(void (*serve)(int), double *wall_rate)
 
 int main(void)
 {
-	double wall, floor_wall, value = measure(serve_ours, &wall), floor = measure(serve_evhttp, &floor_wall);
+	double wall, floor_wall, value = measure(serve_ours, &wall),
+				 floor = measure(serve_evhttp, &floor_wall);
 	const struct bench_extra extra[] = {
 		{ "wall_per_s", wall, NULL }, { "floor_wall_per_s", floor_wall, NULL },
 		{ "connections", CONNS, NULL }, { "least", 20000, NULL },
 	};
 
-	return bench_report("http", value, floor, "requests/s/core", extra, ARRAY_LEN(extra)) != 0 || value < 20000;
+	return bench_report("http", value, floor, "requests/s/core", extra, ARRAY_LEN(extra)) != 0 ||
+	       value < 20000;
 }

@@ -47,8 +47,8 @@ void addr_of(const struct sockaddr *sa, struct in6_addr *ret)
 
 void addr_text(const struct in6_addr *a, char out[INET6_ADDRSTRLEN])
 {
-	const char *p = addr_is_v4(a) ? inet_ntop(AF_INET, &a->s6_addr[12], out, INET6_ADDRSTRLEN)
-	                              : inet_ntop(AF_INET6, a, out, INET6_ADDRSTRLEN);
+	const char *p = addr_is_v4(a) ? inet_ntop(AF_INET, &a->s6_addr[12], out, INET6_ADDRSTRLEN) :
+	                                inet_ntop(AF_INET6, a, out, INET6_ADDRSTRLEN);
 
 	ASSERT(p != NULL);
 }

@@ -119,7 +119,8 @@ static int64_t bucket_wait(struct fetch_job *j)
 
 	if (j->bucket < 0)
 		return 0;
-	return limit_take(c->limit, str_of(c->bucket[j->bucket].name), c->bucket[j->bucket].rule, clock_unix_ms());
+	return limit_take(c->limit, str_of(c->bucket[j->bucket].name), c->bucket[j->bucket].rule,
+	                  clock_unix_ms());
 }
 
 static void pump(void *arg)
@@ -228,7 +229,8 @@ void job_fail(struct fetch_job *j, int code, const char *what)
 {
 	if (j->maybe_sent && !j->safe && code != -ECANCELED)
 		code = -EINPROGRESS;            /* an earlier try, or this one */
-	err_set(&j->err, code, "%s " STR_FMT ": %s", j->method, STR_ARG(((struct str){ j->host.p, j->host.n })), what);
+	err_set(&j->err, code, "%s " STR_FMT ": %s", j->method,
+	        STR_ARG(((struct str){ j->host.p, j->host.n })), what);
 	job_done(j);
 }
 
@@ -279,7 +281,8 @@ static int add_header(struct fetch_job *j, const char *line, bool *has_type, str
 		return err_set(err, -EINVAL, "not a header");
 	for (size_t i = 0; i < value.n; i++)
 		if (((unsigned char)value.p[i] < 0x20 && value.p[i] != '\t') || value.p[i] == 0x7f)
-			return err_set(err, -EINVAL, "header " STR_FMT " has a control character", STR_ARG(name));
+			return err_set(err, -EINVAL, "header " STR_FMT " has a control character",
+			               STR_ARG(name));
 	for (size_t i = 0; i < ARRAY_LEN(ours); i++)
 		if (str_eq_fold(name, str_of(ours[i])))
 			return err_set(err, -EINVAL, "header " STR_FMT " is not the caller's", STR_ARG(name));
@@ -322,6 +325,7 @@ static int set_method(struct fetch_job *j, const struct fetch *f, struct err *er
 static int set_url(struct fetch_job *j, const struct fetch *f, struct err *err)
 {
 	struct url u;
+	int r;
 
 	if (url_split(f->url, &u) != 0 || u.has_user)
 		return err_set(err, -EINVAL, "not a URL of http or https");
@@ -336,7 +340,8 @@ static int set_url(struct fetch_job *j, const struct fetch *f, struct err *err)
 	url_join(&u, &j->url);
 	if (j->url.failed != 0)
 		return err_set(err, -EINVAL, "URL too long");
-	ASSERT(url_split((struct str){ j->url.p, j->url.n }, &j->parts) == 0);
+	r = url_split((struct str){ j->url.p, j->url.n }, &j->parts);
+	ASSERT(r == 0);
 	buf_add(&j->url, (struct str){ "", 1 });
 	buf_printf(&j->host, "%s://" STR_FMT ":%u", u.https ? "https" : "http", STR_ARG(u.host), u.port);
 	return 0;
@@ -422,9 +427,12 @@ struct fetch_client *fetch_open(struct service *s, int max_conns, int max_per_ho
 	static bool ready;
 	struct fetch_client *c = XNEW(struct fetch_client);
 
-	if (!ready)
-		ASSERT(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
-	ready = true;
+	if (!ready) {
+		CURLcode r = curl_global_init(CURL_GLOBAL_DEFAULT);
+
+		ASSERT(r == CURLE_OK);
+		ready = true;
+	}
 	MAKE_A(c, FETCH_MAGIC);
 	c->service = s;
 	c->max_conns = max_conns;

@@ -12,8 +12,11 @@
 
 enum { CONNECT_MS = 5000, IDLE_CONN_S = 30, PROBE_S = 15 };
 
-#define SET(easy, option, value) ASSERT(curl_easy_setopt((easy), (option), (value)) == CURLE_OK)
-#define SET_M(multi, option, value) ASSERT(curl_multi_setopt((multi), (option), (value)) == CURLM_OK)
+/* Options of a handle that exists fail only when libcurl was built without them: a bug of ours. */
+#define SET(easy, option, value) \
+	do { CURLcode code_ = curl_easy_setopt((easy), (option), (value)); ASSERT(code_ == CURLE_OK); } while (0)
+#define SET_M(multi, option, value) \
+	do { CURLMcode code_ = curl_multi_setopt((multi), (option), (value)); ASSERT(code_ == CURLM_OK); } while (0)
 
 static void drain(struct fetch_multi *m)
 {
@@ -26,7 +29,7 @@ static void drain(struct fetch_multi *m)
 		struct fetch_job *j;
 
 		ASSERT(msg->msg == CURLMSG_DONE);
-		ASSERT(curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &p) == CURLE_OK);
+		(void)curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, &p);
 		j = (struct fetch_job *)(void *)p;
 		IS_A(j, JOB_MAGIC);
 		job_ended(j, code);
@@ -44,7 +47,8 @@ static void act(struct fetch_multi *m, curl_socket_t fd, int mask)
 
 static void socket_event(evutil_socket_t fd, short what, void *arg)
 {
-	act(arg, fd, ((what & EV_READ) != 0 ? CURL_CSELECT_IN : 0) | ((what & EV_WRITE) != 0 ? CURL_CSELECT_OUT : 0));
+	act(arg, fd,
+	    ((what & EV_READ) != 0 ? CURL_CSELECT_IN : 0) | ((what & EV_WRITE) != 0 ? CURL_CSELECT_OUT : 0));
 }
 
 static void timer_event(evutil_socket_t fd, short what, void *arg)
@@ -195,7 +199,8 @@ static void set_request(struct fetch_job *j, CURL *e)
 
 static void set_guards(struct fetch_job *j, CURL *e)
 {
-	const char *schemes = j->where == FETCH_TRUSTED || j->client->guard.allow_http ? "http,https" : "https";
+	const char *schemes =
+		j->where == FETCH_TRUSTED || j->client->guard.allow_http ? "http,https" : "https";
 
 	SET(e, CURLOPT_PROTOCOLS_STR, schemes);
 	SET(e, CURLOPT_REDIR_PROTOCOLS_STR, "https");
@@ -231,6 +236,7 @@ void job_run(struct fetch_job *j)
 {
 	struct fetch_client *c = j->client;
 	CURL *e = c->n_spare > 0 ? c->spare[--c->n_spare] : curl_easy_init();
+	CURLMcode r;
 
 	ASSERT(e != NULL);
 	job_move(j, JOB_RUNNING);
@@ -253,16 +259,19 @@ void job_run(struct fetch_job *j)
 	set_request(j, e);
 	set_guards(j, e);
 	set_limits(e);
-	ASSERT(curl_multi_add_handle(c->multi[j->where].curl, e) == CURLM_OK);
+	r = curl_multi_add_handle(c->multi[j->where].curl, e);
+	ASSERT(r == CURLM_OK);
 }
 
 void job_stop(struct fetch_job *j)
 {
 	struct fetch_client *c = j->client;
+	CURLMcode r;
 
 	if (j->easy == NULL)
 		return;
-	ASSERT(curl_multi_remove_handle(c->multi[j->where].curl, j->easy) == CURLM_OK);
+	r = curl_multi_remove_handle(c->multi[j->where].curl, j->easy);
+	ASSERT(r == CURLM_OK);
 	curl_easy_reset(j->easy);
 	if (c->n_spare < (int)ARRAY_LEN(c->spare))
 		c->spare[c->n_spare++] = j->easy;

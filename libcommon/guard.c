@@ -22,6 +22,15 @@ static const char *const special_v4[] = {
 
 static struct cidr table[ARRAY_LEN(special)], table_v4[ARRAY_LEN(special_v4)];
 
+static struct cidr net_of(const char *text)
+{
+	struct cidr c;
+	int r = cidr_parse(str_of(text), &c, NULL);
+
+	ASSERT(r == 0);
+	return c;
+}
+
 static void tables_ready(void)
 {
 	static bool done;
@@ -30,9 +39,9 @@ static void tables_ready(void)
 		return;
 	done = true;
 	for (size_t i = 0; i < ARRAY_LEN(special); i++)
-		ASSERT(cidr_parse(str_of(special[i].net), &table[i], NULL) == 0);
+		table[i] = net_of(special[i].net);
 	for (size_t i = 0; i < ARRAY_LEN(special_v4); i++)
-		ASSERT(cidr_parse(str_of(special_v4[i]), &table_v4[i], NULL) == 0);
+		table_v4[i] = net_of(special_v4[i]);
 }
 
 static bool public_v4(const struct guard *g, const unsigned char v4[4])
@@ -90,7 +99,8 @@ static bool looks_like_number(struct str host)
 
 	while (digits < last.n && last.p[digits] >= '0' && last.p[digits] <= '9')
 		digits++;
-	return digits == last.n || (last.n >= 2 && last.p[0] == '0' && (last.p[1] == 'x' || last.p[1] == 'X'));
+	return digits == last.n ||
+	       (last.n >= 2 && last.p[0] == '0' && (last.p[1] == 'x' || last.p[1] == 'X'));
 }
 
 /* Four decimal parts without leading zeros; inet_pton() refuses the rest itself. */
@@ -161,7 +171,8 @@ int guard_set(struct guard *g, bool allow_http, struct str ports, struct str cid
 		int64_t port;
 
 		if (n.n_ports == GUARD_PORTS || str_int(one, 1, 65535, &port) != 0)
-			return err_set(err, -EINVAL, "not a list of at most %d ports: " STR_FMT, GUARD_PORTS, STR_ARG(one));
+			return err_set(err, -EINVAL, "not a list of at most %d ports: " STR_FMT, GUARD_PORTS,
+			               STR_ARG(one));
 		n.port[n.n_ports++] = (uint16_t)port;
 	}
 	r = cidrs_parse(cidrs, &n.allow, err);

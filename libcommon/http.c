@@ -38,10 +38,10 @@ void http_conns(int by) { metric_add(&conns, 0, (uint64_t)(int64_t)by); }
 
 void http_observe(const struct http_req *r, int status)
 {
-	unsigned class = (unsigned)status / 100 - 1, row = r->path != NULL ? r->path->index : r->http->n_paths;
+	unsigned kind = (unsigned)status / 100 - 1, row = r->path != NULL ? r->path->index : r->http->n_paths;
 
-	metric_add(&answers, class, 1);
-	metric_add(&by_route, r->http->route_cells[row] + class, 1);
+	metric_add(&answers, kind, 1);
+	metric_add(&by_route, r->http->route_cells[row] + kind, 1);
 	metric_observe_us(&took, 0, clock_exact_us() - r->began_us);
 }
 
@@ -52,12 +52,15 @@ static unsigned route_row(const char *method, const char *path)
 	char *name = NULL;
 	unsigned at = 0;
 
-	for (unsigned class = 0; class < CLASSES; class++) {
-		ASSERT(asprintf(&name, "%s%s%s %s", method, *path != '\0' ? " " : "", path, class_names[class]) > 0);
-		if (class == 0)
+	for (unsigned kind = 0; kind < CLASSES; kind++) {
+		int n = asprintf(&name, "%s%s%s %s", method, *path != '\0' ? " " : "", path,
+		                 class_names[kind]);
+
+		ASSERT(n > 0);
+		if (kind == 0)
 			while (at < by_route.n_cells && strcmp(values[at], name) != 0)
 				at += CLASSES;
-		if (at + class < by_route.n_cells) {
+		if (at + kind < by_route.n_cells) {
 			free(name);
 			continue;
 		}
@@ -128,7 +131,8 @@ static void accept_failed(struct evconnlistener *l, void *arg)
 	struct http *h = arg;
 	int e = EVUTIL_SOCKET_ERROR();
 
-	log_rarely(10000, L_ERROR, NULL, "http_accept", "cannot accept: %s", evutil_socket_error_to_string(e));
+	log_rarely(10000, L_ERROR, NULL, "http_accept", "cannot accept: %s",
+	           evutil_socket_error_to_string(e));
 	evconnlistener_disable(l);
 	timer_start(h->service, &h->accept_again, ACCEPT_PAUSE_MS, accept_again, h);
 }

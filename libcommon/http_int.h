@@ -151,6 +151,7 @@ void req_run(struct http_req *r);               /* the body is complete */
 void req_late(struct http_req *r);              /* the deadline passed while it was worked on */
 
 /* http_reply.c */
+void req_set(struct http_req *r, const char *name, struct str value);   /* a header we know is good */
 void req_answer(struct http_req *r, int status, const char *type, struct str body);
 
 /* http_route.c */

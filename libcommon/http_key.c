@@ -36,7 +36,7 @@ static struct str key_of(const struct http_req *r)
 static void unauthorized(struct http_req *r)
 {
 	http_count(WHY_KEY);
-	ASSERT(http_set(r, "WWW-Authenticate", STR("Bearer")) == 0);
+	req_set(r, "WWW-Authenticate", STR("Bearer"));
 	http_refuse(r, 401, NULL, "A valid key is needed in X-API-Key or as Bearer token.", NULL, 0);
 }
 
@@ -83,7 +83,8 @@ void http_key_verdict(struct http_req *r, const struct http_verdict *v)
 	case HTTP_KEY_KNOWN:
 		if ((r->path->route->auth & v->type) == 0) {
 			http_count(WHY_KEY);
-			http_refuse(r, 403, "KEY_TYPE", "This key is of a type that may not call this.", NULL, 0);
+			http_refuse(r, 403, "KEY_TYPE", "This key is of a type that may not call this.", NULL,
+			            0);
 			return;
 		}
 		r->key_id = v->id;
@@ -93,11 +94,11 @@ void http_key_verdict(struct http_req *r, const struct http_verdict *v)
 		unauthorized(r);
 		break;
 	case HTTP_KEY_SPENT: {
-		struct str after = arena_printf(r->mem, "%lld", (long long)(v->retry_after_s > 1 ?
-		                                v->retry_after_s : 1));
+		struct str after = arena_printf(r->mem, "%lld",
+		                                (long long)(v->retry_after_s > 1 ? v->retry_after_s : 1));
 
 		http_count(WHY_KEY);
-		ASSERT(http_set(r, "Retry-After", after) == 0);
+		req_set(r, "Retry-After", after);
 		http_refuse(r, 429, NULL, "The budget of this key is used up.", NULL, 0);
 		break;
 	}

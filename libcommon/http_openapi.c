@@ -44,7 +44,8 @@ static void add_query(struct buf *out, unsigned *n, const struct js_field *f)
 	if (f->type == JS_INT && (f->min != 0 || f->max != 0))
 		buf_printf(out, ",\"minimum\":%lld,\"maximum\":%lld", (long long)f->min, (long long)f->max);
 	if (f->type == JS_STR && f->max != 0)
-		buf_printf(out, ",\"minLength\":%lld,\"maxLength\":%lld", (long long)f->min, (long long)f->max);
+		buf_printf(out, ",\"minLength\":%lld,\"maxLength\":%lld", (long long)f->min,
+		           (long long)f->max);
 	for (size_t i = 0; f->type == JS_ENUM && f->names[i] != NULL; i++) {
 		buf_add(out, i > 0 ? STR(",") : STR(",\"enum\":["));
 		buf_json(out, str_of(f->names[i]));
@@ -100,7 +101,8 @@ static void add_operation(struct buf *out, const struct http_route *r)
 	add_params(out, r);
 	add_security(out, r->auth);
 	if (r->max_body > 0) {
-		buf_printf(out, ",\"requestBody\":{\"required\":%s,\"content\":{\"application/json\":{\"schema\":",
+		buf_printf(out,
+		           ",\"requestBody\":{\"required\":%s,\"content\":{\"application/json\":{\"schema\":",
 		           r->body != NULL ? "true" : "false");
 		if (r->body != NULL)
 			js_schema(r->body, out);
@@ -152,9 +154,11 @@ void http_openapi(const struct http_route *routes, const char *title, struct buf
 		buf_add(out, STR("}"));
 		sep = ",";
 	}
-	buf_printf(out, "},\"components\":{\"securitySchemes\":{"
+	buf_printf(out,
+	           "},\"components\":{\"securitySchemes\":{"
 	           "\"key\":{\"type\":\"apiKey\",\"in\":\"header\",\"name\":\"X-API-Key\"},"
 	           "\"bearer\":{\"type\":\"http\",\"scheme\":\"bearer\"}},"
 	           "\"responses\":{\"error\":{\"description\":\"The call was refused or failed.\","
-	           "\"content\":{\"application/json\":{\"schema\":%s}}}}}}", error_schema);
+	           "\"content\":{\"application/json\":{\"schema\":%s}}}}}}",
+	           error_schema);
 }

@@ -148,7 +148,8 @@ static int framing(struct http_head *h, const char **why)
 			lengths++;
 			for (n = 0; n < value.n && is_digit(value.p[n]); n++)
 				;
-			if (n == 0 || n < value.n || n > LENGTH_DIGITS || str_int(value, 0, INT64_MAX, &length) != 0)
+			if (n == 0 || n < value.n || n > LENGTH_DIGITS ||
+			    str_int(value, 0, INT64_MAX, &length) != 0)
 				return bad(why, 400, "Content-Length is not a number.");
 			h->length = (size_t)length;
 		} else if (str_eq_fold(name, STR("transfer-encoding"))) {

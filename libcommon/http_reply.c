@@ -74,6 +74,13 @@ int http_set(struct http_req *r, const char *name, struct str value)
 	return r->extra.failed;
 }
 
+void req_set(struct http_req *r, const char *name, struct str value)
+{
+	int ret = http_set(r, name, value);
+
+	ASSERT(ret == 0);
+}
+
 /* --- the answer --------------------------------------------------------------------------- */
 
 /* RFC 9110 5.6.7; made once a second. */
@@ -213,5 +220,6 @@ void http_fail(struct http_req *r, const struct err *err)
 
 	if (status < 400)
 		status = 500;
-	http_refuse(r, status, NULL, status == 500 ? "This is our fault, and is logged." : err->text, &d, names ? 1 : 0);
+	http_refuse(r, status, NULL, status == 500 ? "This is our fault, and is logged." : err->text, &d,
+	            names ? 1 : 0);
 }

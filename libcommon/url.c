@@ -25,7 +25,8 @@ int url_decode(struct str in, bool plus, struct arena *mem, struct str *ret)
 		if (c == '+' && plus)
 			c = ' ';
 		if (c == '%') {
-			int hi = in.n - i > 2 ? hex(in.p[i + 1]) : -1, lo = in.n - i > 2 ? hex(in.p[i + 2]) : -1;
+			int hi = in.n - i > 2 ? hex(in.p[i + 1]) : -1,
+			    lo = in.n - i > 2 ? hex(in.p[i + 2]) : -1;
 
 			if (hi < 0 || lo < 0)
 				return -EBADMSG;

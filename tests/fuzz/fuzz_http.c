@@ -146,7 +146,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (http == NULL) {
 		service_init(&service);
 		clock_fake(1700000000000);
-		http = http_new(&service, routes, NULL, (struct http_limits){ .header_bytes = 512, .max_per_addr = 10 });
+		http = http_new(&service, routes, NULL,
+		                (struct http_limits){ .header_bytes = 512, .max_per_addr = 10 });
 		http_keys(http, check, NULL);
 	}
 	if (size > 4096)

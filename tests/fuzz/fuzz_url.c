@@ -38,7 +38,8 @@ static void as_curl_reads(const char *text, const struct url *u, bool plain_name
 		if (plain_name)
 			ASSERT(is(host, u->host, false));
 		else if (u->is_v6 && addr_parse(u->host, &a))
-			ASSERT(addr_parse((struct str){ host + 1, strlen(host) - 2 }, &b) && memcmp(&a, &b, sizeof(a)) == 0);
+			ASSERT(addr_parse((struct str){ host + 1, strlen(host) - 2 }, &b) &&
+			       memcmp(&a, &b, sizeof(a)) == 0);
 	}
 	curl_free(host);
 	curl_free(port);
@@ -84,7 +85,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		one_url(text);
 		if (str_utf8_ok(text)) {
 			url_encode(text, &encoded);
-			ASSERT(url_decode((struct str){ encoded.p, encoded.n }, false, mem, &back) == 0 && str_eq(back, text));
+			ASSERT(url_decode((struct str){ encoded.p, encoded.n }, false, mem, &back) == 0 &&
+			       str_eq(back, text));
 		}
 		if (url_decode(text, true, mem, &back) == 0)
 			ASSERT(str_utf8_ok(back) && back.n <= text.n);

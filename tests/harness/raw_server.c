@@ -108,8 +108,9 @@ void raw_server_open(struct raw_server *srv, struct service *s,
 	*srv = (struct raw_server){ .s = s, .serve = serve, .user = user };
 	list_init(&srv->conns);
 	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	srv->listener = evconnlistener_new_bind(s->loop, accepted, srv, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC,
-	                                        128, (struct sockaddr *)&at, sizeof(at));
+	srv->listener =
+		evconnlistener_new_bind(s->loop, accepted, srv, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC,
+	                                128, (struct sockaddr *)&at, sizeof(at));
 	ASSERT(srv->listener != NULL);
 	ASSERT(getsockname(evconnlistener_get_fd(srv->listener), (struct sockaddr *)&at, &n) == 0);
 	srv->port = ntohs(at.sin_port);
@@ -164,7 +165,8 @@ int raw_requests(const struct raw_conn *c, struct str *last)
 		if (length != NULL) {
 			const char *eol = memchr(length, '\r', (size_t)(rest.p + head - length));
 
-			ASSERT(str_int((struct str){ length + 16, (size_t)(eol - length) - 16 }, 0, INT64_MAX, &body) == 0);
+			ASSERT(str_int((struct str){ length + 16, (size_t)(eol - length) - 16 }, 0, INT64_MAX,
+			               &body) == 0);
 		}
 		if (rest.n - head < (size_t)body)
 			return n;

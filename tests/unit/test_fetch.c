@@ -56,7 +56,8 @@ static void serve(struct raw_server *srv, struct raw_conn *c)
 	else if (f->requests <= f->fail_first)
 		raw_say(c, str_of(f->fail_with));
 	else
-		raw_say(c, (struct str){ f->answer, f->answer_bytes > 0 ? f->answer_bytes : strlen(f->answer) });
+		raw_say(c,
+		        (struct str){ f->answer, f->answer_bytes > 0 ? f->answer_bytes : strlen(f->answer) });
 }
 
 static void done(void *arg, const struct fetch_result *r, const struct err *err)
@@ -186,7 +187,8 @@ static void every_method_sends_what_it_says(void **state)
 
 	for (size_t i = 0; i < ARRAY_LEN(methods); i++)
 		for (int with = 0; with < 2; with++) {
-			struct fetch what = { .method = methods[i], .body = with ? STR("{\"a\":1}") : STR_NONE };
+			struct fetch what = { .method = methods[i],
+				              .body = with ? STR("{\"a\":1}") : STR_NONE };
 			struct call *c;
 
 			f->answer = i == 1 ? "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" : OK;
@@ -199,7 +201,8 @@ static void every_method_sends_what_it_says(void **state)
 			snprintf(line, sizeof(line), "%s /x HTTP/1.1\r\n", methods[i]);
 			assert_true(strncmp(f->last, line, strlen(line)) == 0);
 			assert_true((strstr(f->last, "{\"a\":1}") != NULL) == with);
-			assert_true((strstr(f->last, "\r\nContent-Type: application/json\r\n") != NULL) == with);
+			assert_true((strstr(f->last, "\r\nContent-Type: application/json\r\n") != NULL) ==
+			            with);
 			assert_null(strstr(f->last, "Expect"));
 		}
 }
@@ -213,8 +216,10 @@ static void an_error_status_and_a_redirect_are_answers(void **state)
 	assert_int_equal(one(f, (struct fetch){ 0 })->status, 404);
 	raw_server_open(&other, &f->service, serve, f);
 	char text[256];
-	snprintf(text, sizeof(text), "HTTP/1.1 302 Go\r\nX-Test: x\r\nLocation: http://127.0.0.1:%d/\r\nContent-Length: 0\r\n\r\n",
-	         other.port);
+	snprintf(
+		text, sizeof(text),
+		"HTTP/1.1 302 Go\r\nX-Test: x\r\nLocation: http://127.0.0.1:%d/\r\nContent-Length: 0\r\n\r\n",
+		other.port);
 	f->answer = text;
 	assert_int_equal(one(f, (struct fetch){ 0 })->status, 302);
 	assert_int_equal(other.accepted, 0);
@@ -250,7 +255,8 @@ static void nothing_can_be_smuggled_into_a_request(void **state)
 	}
 	for (size_t i = 0; i < ARRAY_LEN(urls); i++)
 		assert_int_equal(begin(f, 0, (struct fetch){ TRUSTED }, urls[i]), -EINVAL);
-	assert_int_equal(begin(f, 0, (struct fetch){ .method = "GET / HTTP/1.1\r\nX: y", TRUSTED }, URL), -EINVAL);
+	assert_int_equal(begin(f, 0, (struct fetch){ .method = "GET / HTTP/1.1\r\nX: y", TRUSTED }, URL),
+	                 -EINVAL);
 	assert_int_equal(begin(f, 0, (struct fetch){ .method = "get", TRUSTED }, URL), -EINVAL);
 	assert_int_equal(begin(f, 0, (struct fetch){ .bucket = "none", TRUSTED }, URL), -EINVAL);
 	assert_int_equal(f->server.accepted, 0);
@@ -313,7 +319,8 @@ static void a_gzip_bomb_is_cut_by_what_it_becomes(void **state)
 	struct call *c;
 
 	gzip_of_zeros(&bomb, 40000);            /* 65 KB that become 10 MB */
-	buf_printf(&answer, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %zu\r\n\r\n", bomb.n);
+	buf_printf(&answer, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %zu\r\n\r\n",
+	           bomb.n);
 	buf_add(&answer, (struct str){ bomb.p, bomb.n });
 	assert_true(answer.n < 70000);
 	f->answer = answer.p;
@@ -407,7 +414,11 @@ static void a_silent_server_costs_the_deadline_and_no_more(void **state)
 
 	clock_fake(1700000000000);
 	f->on_request = silent;
-	assert_int_equal(begin(f, 0, (struct fetch){ .method = "POST", .body = STR("{}"), TRUSTED, .timeout_ms = 3000 }, URL), 0);
+	assert_int_equal(
+		begin(f, 0,
+	              (struct fetch){ .method = "POST", .body = STR("{}"), TRUSTED, .timeout_ms = 3000 },
+	              URL),
+		0);
 	assert_int_equal(begin(f, 1, (struct fetch){ TRUSTED, .timeout_ms = 3000, .retries = 5 }, URL), 0);
 	assert_true(until_requests(f, 2));
 	clock_advance(2999);
@@ -501,7 +512,8 @@ static void a_post_that_hangs_half_way_may_be_repeated(void **state)
 
 	clock_fake(1700000000000);
 	f->server.serve = deafen;
-	assert_int_equal(begin(f, 0, (struct fetch){ .method = "POST", .body = { big, n }, TRUSTED }, URL), 0);
+	assert_int_equal(begin(f, 0, (struct fetch){ .method = "POST", .body = { big, n }, TRUSTED }, URL),
+	                 0);
 	assert_true(until_requests(f, 1));
 	clock_advance(10000);
 	assert_true(until_done(f, 1));
@@ -586,14 +598,19 @@ static void a_post_is_tried_again_only_with_a_key(void **state)
 
 	f->fail_first = 1;
 	f->fail_with = "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
-	assert_int_equal(one(f, (struct fetch){ .method = "POST", .body = STR("{}"), .retries = 3 })->status, 503);
+	assert_int_equal(one(f, (struct fetch){ .method = "POST", .body = STR("{}"), .retries = 3 })->status,
+	                 503);
 	assert_int_equal(f->requests, 1);
 	f->requests = 0;
-	assert_int_equal(one(f, (struct fetch){ .method = "POST", .body = STR("{}"), .retries = 3, .headers = key })->status, 200);
+	assert_int_equal(
+		one(f, (struct fetch){ .method = "POST", .body = STR("{}"), .retries = 3, .headers = key })
+			->status,
+		200);
 	assert_int_equal(f->requests, 2);
 	f->requests = 0;
 	f->fail_first = 100;
-	assert_int_equal(one(f, (struct fetch){ .retries = 2 })->status, 503);  /* the last answer is the answer */
+	assert_int_equal(one(f, (struct fetch){ .retries = 2 })->status,
+	                 503); /* the last answer is the answer */
 	assert_int_equal(f->requests, 3);
 }
 
@@ -661,7 +678,9 @@ static void a_bucket_lets_so_many_through_in_its_time(void **state)
 	clock_fake(1700000000000);
 	fetch_bucket(f->client, "helix", 2, 1000);
 	for (int i = 0; i < 5; i++)
-		assert_int_equal(begin(f, i, (struct fetch){ TRUSTED, .bucket = "helix", .timeout_ms = 60000 }, URL), 0);
+		assert_int_equal(
+			begin(f, i, (struct fetch){ TRUSTED, .bucket = "helix", .timeout_ms = 60000 }, URL),
+			0);
 	assert_true(until_done(f, 2));
 	assert_true(stays_at(f, 2));
 	assert_int_equal(f->n_done, 2);

@@ -325,7 +325,8 @@ static void self_signed(SSL_CTX *ctx)
 	X509_gmtime_adj(X509_getm_notAfter(cert), 3600);
 	X509_set_pubkey(cert, key);
 	name = X509_get_subject_name(cert);
-	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"good.example.org", -1, -1, 0);
+	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"good.example.org", -1,
+	                           -1, 0);
 	X509_set_issuer_name(cert, name);
 	ASSERT(X509_sign(cert, key, EVP_sha256()) > 0);
 	ASSERT(SSL_CTX_use_certificate(ctx, cert) == 1 && SSL_CTX_use_PrivateKey(ctx, key) == 1);

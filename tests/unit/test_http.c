@@ -75,8 +75,8 @@ static void raw(struct http_req *r, void *arg)
 static void search(struct http_req *r, void *arg)
 {
 	const struct page *p = http_query(r);
-	struct str text = arena_printf(http_mem(r), "%lld " STR_FMT " %d%s %zu", (long long)p->page, STR_ARG(p->word),
-	                               p->kind, p->loud ? " loud" : "", p->tags.n);
+	struct str text = arena_printf(http_mem(r), "%lld " STR_FMT " %d%s %zu", (long long)p->page,
+	                               STR_ARG(p->word), p->kind, p->loud ? " loud" : "", p->tags.n);
 
 	(void)arg;
 	http_reply_raw(r, 200, "text/plain", text);
@@ -109,9 +109,9 @@ static void word(struct http_req *r, void *arg)
 
 static void mirror(struct http_req *r, void *arg)
 {
-	struct str text = arena_printf(http_mem(r), STR_FMT "|" STR_FMT "|" STR_FMT "|%lld", STR_ARG(http_method(r)),
-	                               STR_ARG(http_header(r, "x-one")), STR_ARG(http_header(r, "x-two")),
-	                               (long long)http_key_id(r));
+	struct str text = arena_printf(http_mem(r), STR_FMT "|" STR_FMT "|" STR_FMT "|%lld",
+	                               STR_ARG(http_method(r)), STR_ARG(http_header(r, "x-one")),
+	                               STR_ARG(http_header(r, "x-two")), (long long)http_key_id(r));
 
 	(void)arg;
 	http_reply_raw(r, 200, "text/plain", text);
@@ -252,7 +252,8 @@ static int post(struct fixture *f, const char *path, const char *body)
 	struct buf b = BUF(1 << 20);
 	int status;
 
-	buf_printf(&b, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n\r\n%s", path, strlen(body), body);
+	buf_printf(&b, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n\r\n%s", path, strlen(body),
+	           body);
 	buf_add(&b, STR("\0"));
 	status = ask(f, b.p);
 	buf_clear(&b);
@@ -280,8 +281,9 @@ static void a_request_gets_its_answer_and_the_connection_stays(void **state)
 
 static void a_request_may_come_byte_by_byte(void **state)
 {
-	static const char text[] = "POST /notes HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-	                           "Transfer-Encoding: chunked\r\n\r\n5\r\n{\"tex\r\nA\r\nt\":\"hello\"\r\n1\r\n}\r\n0\r\n\r\n";
+	static const char text[] =
+		"POST /notes HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+		"Transfer-Encoding: chunked\r\n\r\n5\r\n{\"tex\r\nA\r\nt\":\"hello\"\r\n1\r\n}\r\n0\r\n\r\n";
 	struct fixture *f = *state;
 
 	raw_open(&f->c, &f->service, f->port, false);
@@ -351,7 +353,8 @@ static void a_path_is_found_by_its_decoded_segments(void **state)
 	assert_int_equal(ask(f, "PUT /things/12 HTTP/1.1\r\nHost: a\r\n\r\n"), 204);
 	assert_int_equal(raw_body(&f->c, 0).n, 0);
 	assert_int_equal(ask(f, "PUT /things/x HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
-	assert_true(has(raw_body(&f->c, 0), "\"details\":[{\"field\":\"id\",\"message\":\"is not a number above 0\"}]"));
+	assert_true(has(raw_body(&f->c, 0),
+	                "\"details\":[{\"field\":\"id\",\"message\":\"is not a number above 0\"}]"));
 	assert_int_equal(ask(f, "PUT /things/99999999999999999999 HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
 }
 
@@ -400,7 +403,8 @@ static void head_is_get_without_the_body(void **state)
 	struct fixture *f = *state;
 
 	raw_open(&f->c, &f->service, f->port, false);
-	raw_send(&f->c, STR("HEAD /ping HTTP/1.1\r\nHost: a\r\n\r\n" "HEAD /nothing HTTP/1.1\r\nHost: a\r\n\r\n"
+	raw_send(&f->c, STR("HEAD /ping HTTP/1.1\r\nHost: a\r\n\r\n"
+	                    "HEAD /nothing HTTP/1.1\r\nHost: a\r\n\r\n"
 	                    "GET /words/x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"));
 	assert_true(raw_ended(&f->c));
 	struct str all = { f->c.in.p, f->c.in.n };
@@ -436,10 +440,14 @@ static void bodies_are_decoded_or_explained(void **state)
 			fail_msg("%s: %d " STR_FMT, cases[i].body, got, STR_ARG(raw_body(&f->c, 0)));
 		assert_int_equal(raw_header(&f->c, 0, "connection").n, 0);      /* the whole body was read */
 	}
-	assert_int_equal(ask(f, "POST /notes HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\n"
-	                        "{\"text\":\"a\"}"), 400);
-	assert_int_equal(ask(f, "POST /notes HTTP/1.1\r\nHost: a\r\nContent-Type: Application/JSON; charset=utf-8\r\n"
-	                        "Content-Length: 12\r\n\r\n{\"text\":\"a\"}"), 201);
+	assert_int_equal(ask(f, "POST /notes HTTP/1.1\r\nHost: a\r\nContent-Type: "
+	                        "text/plain\r\nContent-Length: 12\r\n\r\n"
+	                        "{\"text\":\"a\"}"),
+	                 400);
+	assert_int_equal(
+		ask(f, "POST /notes HTTP/1.1\r\nHost: a\r\nContent-Type: Application/JSON; charset=utf-8\r\n"
+	               "Content-Length: 12\r\n\r\n{\"text\":\"a\"}"),
+		201);
 }
 
 static void a_query_is_decoded_like_a_body(void **state)
@@ -479,7 +487,8 @@ static void a_megabyte_comes_back_byte_for_byte(void **state)
 
 	for (size_t i = 0; i < n; i++)
 		bytes[i] = (char)(i * 2654435761u >> 13);
-	buf_printf(&head, "POST /raw HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: %zu\r\n\r\n", n);
+	buf_printf(&head,
+	           "POST /raw HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: %zu\r\n\r\n", n);
 	raw_open(&f->c, &f->service, f->port, false);
 	raw_send(&f->c, (struct str){ head.p, head.n });
 	assert_int_equal(raw_answers(&f->c, 1), 1);
@@ -489,7 +498,8 @@ static void a_megabyte_comes_back_byte_for_byte(void **state)
 
 		sent += took;
 		if (took == 0)
-			assert_int_equal(raw_ask(&other, &f->service, f->port, GET("/ping")), 200);    /* turns the loop */
+			assert_int_equal(raw_ask(&other, &f->service, f->port, GET("/ping")),
+			                 200); /* turns the loop */
 		if (took == 0)
 			raw_close(&other);
 	}
@@ -514,7 +524,8 @@ static void handlers_see_method_and_headers(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(ask(f, "GET /mirror HTTP/1.1\r\nHost: a\r\nX-One: 1\r\nX-Two: 1\r\nx-two: 2\r\n\r\n"), 200);
+	assert_int_equal(
+		ask(f, "GET /mirror HTTP/1.1\r\nHost: a\r\nX-One: 1\r\nX-Two: 1\r\nx-two: 2\r\n\r\n"), 200);
 	assert_true(str_eq(raw_body(&f->c, 0), STR("GET|1||0")));      /* repeated: none of them */
 }
 
@@ -551,7 +562,8 @@ static void both_families_are_served_and_counted(void **state)
 	struct raw_client four, six, third;
 	struct sockaddr_in6 to = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
 	struct err err;
-	struct http *h = http_open(&f->service, STR("[::]:0"), routes, f, (struct http_limits){ .max_per_addr = 1 }, &err);
+	struct http *h = http_open(&f->service, STR("[::]:0"), routes, f,
+	                           (struct http_limits){ .max_per_addr = 1 }, &err);
 	int fd;
 
 	assert_non_null(h);
@@ -582,10 +594,14 @@ static void keys_without_a_checker_are_not_believed(void **state)
 	struct fixture *f = *state;
 
 	http_keys(f->http, NULL, NULL);
-	assert_int_equal(ask(f, "POST /keyed HTTP/1.1\r\nHost: a\r\nX-API-Key: "
-	                        "wbot_0123456789012345678901234567890123456789abc\r\nContent-Length: 0\r\n\r\n"), 503);
-	assert_int_equal(ask(f, "POST /keyed HTTP/1.1\r\nHost: a\r\nX-API-Key: "
-	                        "wbot_0123456789012345678901234567890123456789ab!\r\nContent-Length: 0\r\n\r\n"), 401);
+	assert_int_equal(ask(f,
+	                     "POST /keyed HTTP/1.1\r\nHost: a\r\nX-API-Key: "
+	                     "wbot_0123456789012345678901234567890123456789abc\r\nContent-Length: 0\r\n\r\n"),
+	                 503);
+	assert_int_equal(ask(f,
+	                     "POST /keyed HTTP/1.1\r\nHost: a\r\nX-API-Key: "
+	                     "wbot_0123456789012345678901234567890123456789ab!\r\nContent-Length: 0\r\n\r\n"),
+	                 401);
 }
 
 static void errors_become_the_envelope(void **state)
@@ -593,7 +609,9 @@ static void errors_become_the_envelope(void **state)
 	struct fixture *f = *state;
 
 	assert_int_equal(ask(f, GET("/fail/absent")), 404);
-	assert_true(str_eq(raw_body(&f->c, 0), STR("{\"error\":{\"code\":\"NOT_FOUND\",\"message\":\"no such \\\"thing\\\"\"}}")));
+	assert_true(
+		str_eq(raw_body(&f->c, 0),
+	               STR("{\"error\":{\"code\":\"NOT_FOUND\",\"message\":\"no such \\\"thing\\\"\"}}")));
 	assert_int_equal(ask(f, GET("/fail/conflict")), 409);
 	assert_int_equal(ask(f, GET("/fail/again")), 503);
 	assert_true(str_eq(raw_header(&f->c, 0, "retry-after"), STR("5")));
@@ -646,7 +664,8 @@ static void a_verdict_may_come_later_or_too_late(void **state)
 	f->later = true;
 	f->verdict = (struct http_verdict){ HTTP_KEY_KNOWN, HTTP_KEY_ADMIN, 7, 0 };
 	raw_open(&f->c, &f->service, f->port, false);
-	raw_send(&f->c, STR("POST /keyed HTTP/1.1\r\nHost: a\r\nX-API-Key: " KEY "\r\nContent-Length: 2\r\n\r\n"));
+	raw_send(&f->c,
+	         STR("POST /keyed HTTP/1.1\r\nHost: a\r\nX-API-Key: " KEY "\r\nContent-Length: 2\r\n\r\n"));
 	assert_true(service_run(&f->service, is_held, f, 5000));
 	http_key_verdict(f->held, &f->verdict);
 	assert_int_equal(f->calls, 0);
@@ -707,7 +726,8 @@ static void only_our_proxies_may_name_the_client(void **state)
 	assert_int_equal(http_trust(f->http, STR("127.0.0.0/8, 10.0.0.0/8"), &err), 0);
 	assert_true(trusted_answer(f, "X-Forwarded-For: 1.2.3.4\r\n", "1.2.3.4"));
 	assert_true(trusted_answer(f, "X-Forwarded-For: 6.6.6.6, 1.2.3.4, 10.1.1.1\r\n", "1.2.3.4"));
-	assert_true(trusted_answer(f, "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 2001:DB8::1\r\n", "2001:db8::1"));
+	assert_true(trusted_answer(f, "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 2001:DB8::1\r\n",
+	                           "2001:db8::1"));
 	assert_true(trusted_answer(f, "X-Forwarded-For: 10.1.1.1\r\n", "10.1.1.1"));
 	assert_true(trusted_answer(f, "X-Forwarded-For: 6.6.6.6, nonsense, 10.1.1.1\r\n", "10.1.1.1"));
 	assert_true(trusted_answer(f, "", "127.0.0.1"));
@@ -728,7 +748,8 @@ static void an_address_in_use_is_an_error_with_its_name(void **state)
 	assert_null(http_open(&f->service, STR("nonsense"), routes, f, (struct http_limits){ 0 }, &err));
 	assert_null(http_open(&f->service, STR("[::1:0"), routes, f, (struct http_limits){ 0 }, &err));
 	assert_null(http_open(&f->service, STR("::1:80"), routes, f, (struct http_limits){ 0 }, &err));
-	assert_null(http_open(&f->service, STR("127.0.0.1:65536"), routes, f, (struct http_limits){ 0 }, &err));
+	assert_null(
+		http_open(&f->service, STR("127.0.0.1:65536"), routes, f, (struct http_limits){ 0 }, &err));
 	assert_null(http_open(&f->service, STR("1.2.3.4"), routes, f, (struct http_limits){ 0 }, &err));
 	assert_int_equal(err.code, -EINVAL);
 }

@@ -423,7 +423,8 @@ static void busy_connections_are_not_sacrificed(void **state)
 	for (int i = 0; i < 3; i++) {
 		struct raw_client third;
 
-		assert_int_equal(raw_ask(&third, &f->service, f->port, "GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"), 0);
+		assert_int_equal(
+			raw_ask(&third, &f->service, f->port, "GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"), 0);
 		raw_close(&third);
 	}
 	http_reply_raw(f->held[0], 200, "text/plain", STR("x"));
@@ -455,7 +456,8 @@ static void one_address_cannot_have_them_all(void **state)
 		raw_close(&c[i]);
 	assert_int_equal(http_trust(f->http, STR("127.0.0.1"), &err), 0);      /* a proxy has no such limit */
 	for (int i = 3; i < 6; i++) {
-		assert_int_equal(raw_ask(&c[i], &f->service, f->port, "GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"), 200);
+		assert_int_equal(
+			raw_ask(&c[i], &f->service, f->port, "GET /ping HTTP/1.1\r\nHost: a\r\n\r\n"), 200);
 	}
 	for (int i = 1; i < 6; i++)
 		raw_close(&c[i]);

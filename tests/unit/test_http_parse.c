@@ -150,8 +150,11 @@ static void the_parts_of_a_head_are_what_was_sent(void **state)
 	size_t n;
 
 	(void)state;
-	assert_int_equal(judge(STR("POST http://evil:1/a/b?x=%20&y HTTP/1.1\r\n" H "X-A:  1 2 \r\nx-b: 3\r\nX-B: 4\r\n"
-	                           "Content-Length: 12\r\nConnection: Close\r\n\r\n"), &h), 0);
+	assert_int_equal(
+		judge(STR("POST http://evil:1/a/b?x=%20&y HTTP/1.1\r\n" H "X-A:  1 2 \r\nx-b: 3\r\nX-B: 4\r\n"
+	                  "Content-Length: 12\r\nConnection: Close\r\n\r\n"),
+	              &h),
+		0);
 	assert_true(str_eq(h.method, STR("POST")));
 	assert_true(str_eq(h.path, STR("/a/b")));
 	assert_true(str_eq(h.query, STR("x=%20&y")));
@@ -171,7 +174,10 @@ static void connections_stay_open_by_version_and_by_wish(void **state)
 	(void)state;
 	assert_int_equal(judge(STR("GET / HTTP/1.1\r\n" H "\r\n"), &h), 0);
 	assert_true(h.keep_alive);
-	assert_int_equal(judge(STR("GET / HTTP/1.1\r\n" H "Connection: a, close\r\nConnection: keep-alive\r\n\r\n"), &h), 0);
+	assert_int_equal(
+		judge(STR("GET / HTTP/1.1\r\n" H "Connection: a, close\r\nConnection: keep-alive\r\n\r\n"),
+	              &h),
+		0);
 	assert_false(h.keep_alive);
 	assert_int_equal(judge(STR("GET / HTTP/1.0\r\n\r\n"), &h), 0);
 	assert_false(h.keep_alive);

@@ -170,7 +170,8 @@ static void every_url_of_the_table_gets_its_verdict(void **state)
 		enum guard_reason got = guard_url(&g, str_of(urls[i].url));
 
 		if (got != urls[i].why)
-			fail_msg("%s: %s instead of %s", urls[i].url, guard_reason_name(got), guard_reason_name(urls[i].why));
+			fail_msg("%s: %s instead of %s", urls[i].url, guard_reason_name(got),
+			         guard_reason_name(urls[i].why));
 	}
 	assert_int_equal(guard_url(&g, STR("https://example.org\0.evil/")), GUARD_MALFORMED);
 }
@@ -181,7 +182,9 @@ static void settings_open_what_they_name_and_nothing_else(void **state)
 	struct err err;
 
 	(void)state;
-	assert_int_equal(guard_set(&g, true, STR("8080, 9000"), STR("127.0.0.0/8, 10.1.0.0/16, fd00:1::/32"), &err), 0);
+	assert_int_equal(
+		guard_set(&g, true, STR("8080, 9000"), STR("127.0.0.0/8, 10.1.0.0/16, fd00:1::/32"), &err),
+		0);
 	assert_int_equal(guard_url(&g, STR("http://127.0.0.1:8080/")), GUARD_FINE);
 	assert_int_equal(guard_url(&g, STR("http://example.org/")), GUARD_FINE);
 	assert_int_equal(guard_url(&g, STR("https://10.1.2.3:9000/")), GUARD_FINE);
