@@ -76,7 +76,8 @@ bool bus_msg_void(const struct bus_msg *m) NONNULL;     /* its partition was los
 /* Copies all.  sent() exactly once, never from inside bus_send(), in order per partition; may
  * be NULL.  Waits for the broker without limit: only bus_close() gives up (-ECANCELED).
  * -EAGAIN: local queue full, stop consuming until a sent().  -EMSGSIZE: larger than 256 KiB.
- * -ESHUTDOWN: bus_close() has begun.  Compaction tombstone: value STR_NONE. */
+ * -ENOENT, -EACCES: the broker has no such topic, or it is not ours to write; looked at again
+ * every 5 s.  -ESHUTDOWN: bus_close() has begun.  Compaction tombstone: value STR_NONE. */
 int  bus_send(struct bus *b, const char *topic, struct str key, struct str value,
               const struct bus_header *h, size_t n, bus_sent *sent, void *arg) MUST_CHECK;
 #define BUS_BODY_MAX ((size_t)256 * 1024)

@@ -41,32 +41,29 @@ static const struct property consumer[] = {
 	{ "queued.max.messages.kbytes", "8192" },
 	{ "fetch.max.bytes", "4194304" },
 	{ "max.partition.fetch.bytes", "1048576" },
-#if RD_KAFKA_VERSION >= 0x020200ff
-	{ "fetch.queue.backoff.ms", "10" }, /* the queue above is short */
-#endif
 };
 
 /* What correctness rests on: not for the environment to change. */
 static const char *const ours[] = { "bootstrap.servers",
-				    "metadata.broker.list",
-				    "group.id",
-				    "enable.auto.commit",
-				    "auto.commit.enable",
-				    "enable.auto.offset.store",
-				    "enable.idempotence",
-				    "acks",
-				    "request.required.acks",
-				    "partitioner",
-				    "message.timeout.ms",
-				    "delivery.timeout.ms",
-				    "log.queue",
-				    "allow.auto.create.topics",
-				    "enable.partition.eof",
-				    "statistics.interval.ms",
-				    "delivery.report.only.error",
-				    "transactional.id",
-				    "queue.buffering.max.messages",
-				    "message.max.bytes" };
+	                            "metadata.broker.list",
+	                            "group.id",
+	                            "enable.auto.commit",
+	                            "auto.commit.enable",
+	                            "enable.auto.offset.store",
+	                            "enable.idempotence",
+	                            "acks",
+	                            "request.required.acks",
+	                            "partitioner",
+	                            "message.timeout.ms",
+	                            "delivery.timeout.ms",
+	                            "log.queue",
+	                            "allow.auto.create.topics",
+	                            "enable.partition.eof",
+	                            "statistics.interval.ms",
+	                            "delivery.report.only.error",
+	                            "transactional.id",
+	                            "queue.buffering.max.messages",
+	                            "message.max.bytes" };
 
 int bus_errno(rd_kafka_resp_err_t e)
 {
@@ -168,7 +165,7 @@ static rd_kafka_conf_t *conf_new(struct bus *b, const struct property *kind, siz
 	if (b->brokers[0] == '\0')
 		complain(&w, "brokers", "none given");
 	else if (rd_kafka_conf_set(w.conf, "bootstrap.servers", b->brokers, why, sizeof(why)) !=
-		 RD_KAFKA_CONF_OK)
+	         RD_KAFKA_CONF_OK)
 		complain(&w, "brokers", why);
 	cfg_each_kafka(wish, &w);
 	if (w.n > 0) {
@@ -199,10 +196,13 @@ rd_kafka_conf_t *bus_conf_producer(struct bus *b, struct err *err)
 rd_kafka_conf_t *bus_conf_consumer(struct bus_sub *sub, struct err *err)
 {
 	rd_kafka_conf_t *conf = conf_new(sub->b, consumer, ARRAY_LEN(consumer), err);
-	char group[BUS_NAME_MAX];
+	char group[BUS_NAME_MAX], why[100];
 
 	if (conf == NULL)
 		return NULL;
+	/* From 2.2 on; without it see bus_nudge.c. */
+	sub->nudged =
+		rd_kafka_conf_set(conf, "fetch.queue.backoff.ms", "10", why, sizeof(why)) != RD_KAFKA_CONF_OK;
 	ASSERT(bus_name_out(&sub->b->prefix, sub->c.group != NULL ? sub->c.group : "waddle.tail", group) ==
 	       0);
 	set(conf, "group.id", group);

@@ -110,7 +110,7 @@ struct bus_sub {
 	bool                paused, full, storing;
 	struct timer        nudge;
 	int64_t             nudge_mono_ms;      /* not before */
-	bool                nudging;
+	bool                nudged, nudging;    /* an old library; the timer runs */
 	int                 nudges;     /* since the last message taken */
 	int                 wide;       /* partitions whose mark is too far behind */
 };

@@ -14,17 +14,16 @@ enum {
 	IN_VAIN = 3,      /* without a message in between; then the second is waited for */
 };
 
-#if RD_KAFKA_VERSION < 0x020200ff
 static bool broker_has_more(const struct bus_sub *sub)
 {
 	int64_t low, high;
 
-	LIST_EACH (n, tmp, &sub->parts) {
+	LIST_EACH(n, tmp, &sub->parts) {
 		const struct bus_assigned *p = CONTAINER_OF(n, struct bus_assigned, node);
 
 		if (p->next >= 0 &&
 		    rd_kafka_get_watermark_offsets(sub->rk, p->wire, p->at.partition, &low, &high) ==
-			    RD_KAFKA_RESP_ERR_NO_ERROR &&
+		            RD_KAFKA_RESP_ERR_NO_ERROR &&
 		    high > p->next)
 			return true;
 	}
@@ -50,14 +49,9 @@ void bus_nudge(struct bus_sub *sub)
 {
 	int64_t in_ms = sub->nudge_mono_ms - clock_mono_ms();
 
-	if (sub->nudging || sub->nudges > IN_VAIN || rd_kafka_queue_length(sub->data) >= LOW_WATER)
+	if (!sub->nudged || sub->nudging || sub->nudges > IN_VAIN ||
+	    rd_kafka_queue_length(sub->data) >= LOW_WATER)
 		return;
 	sub->nudging = true;
 	timer_start(sub->b->s, &sub->nudge, in_ms > 0 ? in_ms : 0, nudge_due, sub);
 }
-#else
-void bus_nudge(struct bus_sub *sub)
-{
-	(void)sub;
-}
-#endif
