@@ -90,8 +90,8 @@ int main(int argc, char **argv)
 	}
 	extra[0] = (struct bench_extra){ "rss_mib", (double)child_rss_kib(router) / 1024, NULL };
 	extra[1] = (struct bench_extra){ "events", (double)n, NULL };
-	bad |= bench_report("router-dispatch", bench_median(ours, (size_t)rounds), bench_median(floors, (size_t)rounds),
-	                    "commands/s", extra, 2);
+	bad |= bench_report("router-dispatch", bench_median(ours, (size_t)rounds),
+	                    bench_median(floors, (size_t)rounds), "commands/s", extra, 2);
 
 	suite_fill(&st, "waddle.floor.out", 1, "x");
 	for (int i = 0; i < rounds && i < 16; i++) {
@@ -100,8 +100,8 @@ int main(int argc, char **argv)
 		printf("  chat round %d: %.0f/s, floor %.0f/s\n", i + 1, ours[i], floors[i]);
 	}
 	extra[0] = (struct bench_extra){ "rss_mib", (double)child_rss_kib(router) / 1024, NULL };
-	bad |= bench_report("router-chat", bench_median(ours, (size_t)rounds), bench_median(floors, (size_t)rounds),
-	                    "messages/s", extra, 2);
+	bad |= bench_report("router-chat", bench_median(ours, (size_t)rounds),
+	                    bench_median(floors, (size_t)rounds), "messages/s", extra, 2);
 	child_end(router, 30000);
 	child_free(router);
 	stack_close(&st);

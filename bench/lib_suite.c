@@ -28,13 +28,20 @@ void suite_open(struct stack *st, const char *name, int partitions)
 	stack_open(st, name, STACK_SCHEMA);
 	for (size_t i = 0; i < ARRAY_LEN(topics); i++)
 		stack_topic_create(st, topics[i], strcmp(topics[i], "waddle.registry") == 0 ? 1 : partitions);
-	sql_run(st->sql, "INSERT INTO communities (name, display_name) "
-	        "SELECT 'c' || i, 'Community ' || i FROM generate_series(0, %d) i", SUITE_COMMUNITIES - 1);
-	sql_run(st->sql, "INSERT INTO servers (owner, platform, channel, config) SELECT 'o', 'terminal', 'c' || i, '{}' "
-	        "FROM generate_series(0, %d) i", SUITE_COMMUNITIES - 1);
-	sql_run(st->sql, "INSERT INTO entities (address, platform, channel_id, owner, community_id) "
+	sql_run(st->sql,
+	        "INSERT INTO communities (name, display_name) "
+	        "SELECT 'c' || i, 'Community ' || i FROM generate_series(0, %d) i",
+	        SUITE_COMMUNITIES - 1);
+	sql_run(st->sql,
+	        "INSERT INTO servers (owner, platform, channel, config) SELECT 'o', 'terminal', 'c' || i, "
+	        "'{}' "
+	        "FROM generate_series(0, %d) i",
+	        SUITE_COMMUNITIES - 1);
+	sql_run(st->sql,
+	        "INSERT INTO entities (address, platform, channel_id, owner, community_id) "
 	        "SELECT 'terminal:c' || i, 'terminal', 'c' || i, 'o', c.id FROM generate_series(0, %d) i "
-	        "JOIN communities c ON c.name = 'c' || i", SUITE_COMMUNITIES - 1);
+	        "JOIN communities c ON c.name = 'c' || i",
+	        SUITE_COMMUNITIES - 1);
 }
 
 void suite_enable(struct stack *st, const char *command)
@@ -42,14 +49,18 @@ void suite_enable(struct stack *st, const char *command)
 	sql_wait_at_least(st->sql, 1, 20000, "SELECT count(*) FROM commands WHERE command = '%s'", command);
 	/* The limit is the user's, not the suite's: it would only turn commands into refusals. */
 	sql_run(st->sql, "UPDATE commands SET rate_limit = 0, timeout = 60 WHERE command = '%s'", command);
-	sql_run(st->sql, "INSERT INTO command_permissions (command_id, entity_id) SELECT c.id, e.entity_id "
-	        "FROM commands c, entities e WHERE c.command = '%s' ON CONFLICT DO NOTHING", command);
+	sql_run(st->sql,
+	        "INSERT INTO command_permissions (command_id, entity_id) SELECT c.id, e.entity_id "
+	        "FROM commands c, entities e WHERE c.command = '%s' ON CONFLICT DO NOTHING",
+	        command);
 }
 
 void suite_register(struct stack *st, const char *module, const char *command)
 {
-	sql_run(st->sql, "INSERT INTO commands (command, prefix, location_url, location, module_id, timeout) "
-	        "VALUES ('%s', '!', 'kafka:%s', 'internal', '%s', 60)", command, module, module);
+	sql_run(st->sql,
+	        "INSERT INTO commands (command, prefix, location_url, location, module_id, timeout) "
+	        "VALUES ('%s', '!', 'kafka:%s', 'internal', '%s', 60)",
+	        command, module, module);
 	suite_enable(st, command);
 }
 
@@ -83,8 +94,10 @@ static rd_kafka_t *producer_new(struct stack *st)
 static void produce(rd_kafka_t *rk, const char *topic, const char *key, size_t key_n, const char *body, size_t n)
 {
 	for (;;) {
-		rd_kafka_resp_err_t e = rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_KEY(key, key_n),
-			RD_KAFKA_V_VALUE((void *)(uintptr_t)body, n), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+		rd_kafka_resp_err_t e = rd_kafka_producev(
+			rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_KEY(key, key_n),
+			RD_KAFKA_V_VALUE((void *)(uintptr_t)body, n),
+			RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
 			RD_KAFKA_V_HEADER("ce_type", "waddle.event.v1", -1), RD_KAFKA_V_END);
 
 		if (e == RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -102,8 +115,8 @@ static void time_text(char out[96])
 
 	clock_gettime(CLOCK_REALTIME, &t);
 	gmtime_r(&t.tv_sec, &tm);
-	(void)snprintf(out, 96, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
-	               tm.tm_hour, tm.tm_min, tm.tm_sec, t.tv_nsec / 1000000);
+	(void)snprintf(out, 96, "%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ", tm.tm_year + 1900, tm.tm_mon + 1,
+	               tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, t.tv_nsec / 1000000);
 }
 
 static size_t event_body(char *out, size_t cap, size_t i, const char *text, char key[32], size_t *key_n)
@@ -116,13 +129,18 @@ static size_t event_body(char *out, size_t cap, size_t i, const char *text, char
 	id_random(id);
 	time_text(when);
 	*key_n = (size_t)snprintf(key, 32, "terminal:c%u", channel);
-	n = snprintf(out, cap, "{\"event_id\":\"terminal:%s\",\"dedupe_key\":\"terminal:chat:%s\",\"platform\":\"terminal\","
-	             "\"server_id\":null,\"channel_id\":\"c%u\",\"entity\":\"%s\",\"user\":{\"id\":\"%lu\","
-	             "\"name\":\"viewer_%lu\",\"display_name\":\"Viewer_%lu\",\"roles\":[\"moderator\",\"member\"]},"
-	             "\"message_type\":\"chatMessage\",\"message_content\":\"%s\",\"amount\":null,\"occurred_at\":\"%s\","
-	             "\"received_at\":\"%s\",\"reply_ref\":\"%s\",\"metadata\":{\"message_id\":\"%s\",\"color\":\"#1E90FF\","
-	             "\"badges\":[{\"set_id\":\"subscriber\",\"id\":\"6\"}]}}",
-	             id, id, channel, key, user, user, user, text, when, when, id, id);
+	n = snprintf(
+		out, cap,
+		"{\"event_id\":\"terminal:%s\",\"dedupe_key\":\"terminal:chat:%s\",\"platform\":\"terminal\","
+		"\"server_id\":null,\"channel_id\":\"c%u\",\"entity\":\"%s\",\"user\":{\"id\":\"%lu\","
+		"\"name\":\"viewer_%lu\",\"display_name\":\"Viewer_%lu\",\"roles\":[\"moderator\",\"member\"]"
+	        "},"
+		"\"message_type\":\"chatMessage\",\"message_content\":\"%s\",\"amount\":null,\"occurred_at\":"
+	        "\"%s\","
+		"\"received_at\":\"%s\",\"reply_ref\":\"%s\",\"metadata\":{\"message_id\":\"%s\",\"color\":"
+	        "\"#1E90FF\","
+		"\"badges\":[{\"set_id\":\"subscriber\",\"id\":\"6\"}]}}",
+		id, id, channel, key, user, user, user, text, when, when, id, id);
 	if (n < 0 || (size_t)n >= cap)
 		harness_fail("an event does not fit");
 	return (size_t)n;
@@ -342,7 +360,8 @@ static void floor_insert(PGconn *pg, struct floor_batch *b, json_tokener *tok)
 		put(&col[c], "}", 2, false);    /* with its NUL */
 		values[c] = col[c].p;
 	}
-	if (PQsendQueryPrepared(pg, "floor", FLOOR_COLUMNS, values, NULL, NULL, 0) != 1 || PQpipelineSync(pg) != 1)
+	if (PQsendQueryPrepared(pg, "floor", FLOOR_COLUMNS, values, NULL, NULL, 0) != 1 ||
+	    PQpipelineSync(pg) != 1)
 		harness_fail("floor: %s", PQerrorMessage(pg));
 }
 
@@ -385,7 +404,8 @@ double suite_floor_dispatch(struct stack *st, const char *from, const char *to, 
 		harness_fail("pipeline");
 	while (sent < n) {
 		while (next->n < BATCH && seen < n) {
-			rd_kafka_message_t *msg = rd_kafka_consumer_poll(in, next->n == 0 && flying == NULL ? 1000 : 0);
+			rd_kafka_message_t *msg =
+				rd_kafka_consumer_poll(in, next->n == 0 && flying == NULL ? 1000 : 0);
 			size_t i = next->n;
 
 			if (msg == NULL)
@@ -407,7 +427,8 @@ double suite_floor_dispatch(struct stack *st, const char *from, const char *to, 
 		if (flying != NULL) {
 			floor_committed(pg);
 			for (size_t i = 0; i < flying->n; i++) {
-				produce(out, topic, flying->key[i], flying->key_n[i], flying->body[i], flying->len[i]);
+				produce(out, topic, flying->key[i], flying->key_n[i], flying->body[i],
+				        flying->len[i]);
 				free(flying->body[i]);
 			}
 			sent += flying->n;

@@ -181,26 +181,27 @@ static void execution_row(struct turn *t, struct columns *cols, struct work *w, 
 	t->ship[t->n_ship++] = (struct shipment){
 		w, c, arena_str(t->mem, (struct str){ key, (size_t)n }), body,
 	};
-	columns_add(cols, ROW(
-		DB_STR(str_of(c->execution_id)), DB_TIME(w->ev.received_at_ms), DB_INT(c->route->id),
-		DB_INT(place->entity_id), DB_INT(place->community_id), DB_STR(w->ev.user.id),
-		DB_STR(w->ev.user.name), DB_STR(w->ev.message_content), DB_STR(params_json(t->mem, w->cmd.params)),
-		DB_STR(c->route->location_url), DB_STR(body), DB_STR(str_of(w->session_id)),
-		DB_STR(w->ev.event_id), DB_STR(str_of(w->trace_id)), DB_STR(c->route->module),
-		opt(w->ev.reply_ref), DB_INT(c->route->timeout_ms), DB_INT(g->permission_id)));
+	columns_add(cols, ROW(DB_STR(str_of(c->execution_id)), DB_TIME(w->ev.received_at_ms),
+	                      DB_INT(c->route->id), DB_INT(place->entity_id), DB_INT(place->community_id),
+	                      DB_STR(w->ev.user.id), DB_STR(w->ev.user.name), DB_STR(w->ev.message_content),
+	                      DB_STR(params_json(t->mem, w->cmd.params)), DB_STR(c->route->location_url),
+	                      DB_STR(body), DB_STR(str_of(w->session_id)), DB_STR(w->ev.event_id),
+	                      DB_STR(str_of(w->trace_id)), DB_STR(c->route->module), opt(w->ev.reply_ref),
+	                      DB_INT(c->route->timeout_ms), DB_INT(g->permission_id)));
 }
 
-static void decision_row(struct columns *cols, struct work *w)
+static void decision_row(struct turn *t, struct columns *cols, struct work *w)
 {
 	const struct place *place = w->place != NULL ? cache_value(w->place) : NULL;
+	struct str reason = arena_printf(t->mem, STR_FMT STR_FMT ": %s", STR_ARG(w->cmd.prefix),
+	                                 STR_ARG(w->cmd.name), verdict_reasons[w->verdict]);
 
-	columns_add(cols, ROW(
-		DB_STR(w->ev.event_id), DB_TIME(w->ev.received_at_ms), opt(w->ev.dedupe_key),
-		DB_STR(str_of(verdict_names[w->verdict])), DB_INT(verdict_codes[w->verdict]),
-		DB_STR(w->ev.entity), place != NULL ? DB_INT(place->entity_id) : DB_NULL,
-		place != NULL ? DB_INT(place->community_id) : DB_NULL, DB_STR(w->ev.platform),
-		DB_STR(w->ev.user.id), DB_STR(str_of(w->session_id)), DB_STR(str_of(w->trace_id)),
-		DB_STR(w->cmd.name)));
+	columns_add(cols, ROW(DB_STR(w->ev.event_id), DB_TIME(w->ev.received_at_ms), opt(w->ev.dedupe_key),
+	                      DB_STR(str_of(verdict_names[w->verdict])), DB_INT(verdict_codes[w->verdict]),
+	                      DB_STR(w->ev.entity), place != NULL ? DB_INT(place->entity_id) : DB_NULL,
+	                      place != NULL ? DB_INT(place->community_id) : DB_NULL, DB_STR(w->ev.platform),
+	                      DB_STR(w->ev.user.id), DB_STR(str_of(w->session_id)),
+	                      DB_STR(str_of(w->trace_id)), DB_STR(reason)));
 }
 
 static void rested(void *arg)
@@ -271,7 +272,8 @@ static bool ship(struct turn *t)
 
 		env.traceparent = (struct str){ traceparent, (size_t)n };
 		envelope_headers(&env, s, &head);      /* env has the id, the body is encoded already */
-		if (bus_send(r->bus, s->c->route->topic.p, s->key, s->body, head.h, head.n, acknowledged, s->w) != 0)
+		if (bus_send(r->bus, s->c->route->topic.p, s->key, s->body, head.h, head.n, acknowledged,
+		             s->w) != 0)
 			return false;
 	}
 	return true;
@@ -326,8 +328,8 @@ static void committed(void *arg, const struct db_result *res, const struct err *
 		intake_reject(w, "database", err);
 	} else {
 		metric_add(&repeated, 0, 1);
-		log_rarely(5000, L_WARN, NULL, "batch_failed", "%zu events will be tried again%s: %s", t->n_works,
-		           data ? " one by one" : "", err->text);
+		log_rarely(5000, L_WARN, NULL, "batch_failed", "%zu events will be tried again%s: %s",
+		           t->n_works, data ? " one by one" : "", err->text);
 		unstage(t, data);
 		if (!data && !d->resting) {
 			d->resting = true;
@@ -422,7 +424,7 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 				w->unacked += w->cand[i].verdict == VERDICT_PENDING;
 			}
 		if (w->unacked == 0)
-			decision_row(&decided, w);
+			decision_row(t, &decided, w);
 		if (w->alone)
 			break;
 	}

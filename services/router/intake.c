@@ -232,8 +232,8 @@ static void arrived(void *arg, struct bus_msg *m)
 	w->m = m;
 	r = envelope_decode(m, ENV_EVENT, NULL, &w->ev, w->mem, &err);
 	if (r != 0) {
-		log_rarely(1000, L_WARN, NULL, "event_refused", "partition %d offset %lld: %s", m->at.partition,
-		           (long long)m->offset, err.text);
+		log_rarely(1000, L_WARN, NULL, "event_refused", "partition %d offset %lld: %s",
+		           m->at.partition, (long long)m->offset, err.text);
 		metric_add(&verdicts, VERDICT_BAD_EVENT, 1);
 		intake_reject(w, envelope_reason(ENV_EVENT, r == -ENOBUFS ? -EMSGSIZE : r), &err);
 		return;

@@ -6,13 +6,19 @@
 #include "clock.h"
 
 const char *const verdict_names[VERDICT_COUNT] = {
-#define X(name, text, code) text,
+#define X(name, text, code, why) text,
 	VERDICTS(X)
 #undef X
 };
 
 const int verdict_codes[VERDICT_COUNT] = {
-#define X(name, text, code) code,
+#define X(name, text, code, why) code,
+	VERDICTS(X)
+#undef X
+};
+
+const char *const verdict_reasons[VERDICT_COUNT] = {
+#define X(name, text, code, why) why,
 	VERDICTS(X)
 #undef X
 };

@@ -116,7 +116,8 @@ static void *routes_value(const struct db_result *res, int row, int n, size_t *b
 {
 	*bytes = sizeof(struct routes) + (size_t)n * sizeof(struct route);
 	for (int i = row; i < row + n; i++)
-		*bytes += db_str(res, i, 6).n + db_str(res, i, 7).n + sizeof "waddle.commands." + db_str(res, i, 6).n;
+		*bytes += db_str(res, i, 6).n + db_str(res, i, 7).n + sizeof "waddle.commands." +
+		          db_str(res, i, 6).n;
 
 	struct routes *r = xnew_(1, *bytes);
 	char *at = (char *)&r->at[n];
@@ -616,7 +617,8 @@ void lookup_invalidate(struct lookup *l, struct str notice)
 	ask_position(l);
 	for (size_t i = 0; i < ARRAY_LEN(notices); i++)
 		if (notice.n == 0 || str_eq(table, str_of(notices[i].table)))
-			drop(l->loader[notices[i].kind].cache, notice.n == 0 ? DROP_ALL : notices[i].drop, key);
+			drop(l->loader[notices[i].kind].cache, notice.n == 0 ? DROP_ALL : notices[i].drop,
+			     key);
 }
 
 struct cache_item *lookup_get(struct lookup *l, enum lookup_kind kind, const struct str *fields, size_t n,
@@ -629,7 +631,8 @@ struct cache_item *lookup_get(struct lookup *l, enum lookup_kind kind, const str
 	ASSERT(n == specs[kind].fields);
 	for (size_t i = 0; i < n; i++) {
 		/* Longer than any address or id the edge lets through: nobody has it. */
-		if (key.n + fields[i].n + 1 > sizeof text || memchr(fields[i].p, US[0], fields[i].n) != NULL) {
+		if (key.n + fields[i].n + 1 > sizeof text ||
+		    memchr(fields[i].p, US[0], fields[i].n) != NULL) {
 			*ret_none = true;
 			return NULL;
 		}

@@ -40,7 +40,8 @@ static void stored(void *arg, const struct db_result *res, const struct err *err
 	(void)res;
 	data = err != NULL && (strncmp(err->sqlstate, "22", 2) == 0 || strncmp(err->sqlstate, "23", 2) == 0);
 	if (err != NULL && !data) {
-		log_rarely(5000, L_WARN, NULL, "registry_retry", "a registration will be stored again: %s", err->text);
+		log_rarely(5000, L_WARN, NULL, "registry_retry", "a registration will be stored again: %s",
+		           err->text);
 		timer_start(g->r->s, &g->retry, clock_backoff_ms(g->failures++, 100, 5000), retry, g);
 		return;
 	}

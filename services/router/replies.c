@@ -302,7 +302,8 @@ static void explained(void *arg, const struct db_result *res, const struct err *
 		struct err why = { 0 };
 
 		if (row < db_rows(res) && db_int(res, row, 0) == (int64_t)i) {
-			(void)!err_set(&why, -EBADMSG, "execution " STR_FMT " belongs to " STR_FMT ", not to " STR_FMT,
+			(void)!err_set(&why, -EBADMSG,
+			               "execution " STR_FMT " belongs to " STR_FMT ", not to " STR_FMT,
 			               STR_ARG(y->resp.execution_id), STR_ARG(db_str(res, row, 1)),
 			               STR_ARG(y->resp.module_name));
 			row++;
@@ -426,7 +427,8 @@ static bool batch_begin(struct replies *p, struct batch *b, enum pass pass)
 	if (pass == PASS_WHY)
 		r = db_send(p->r->db, (struct db_opts){ .to = DB_WRITE }, explained, b, why_sql, param, 2);
 	else
-		r = db_send(p->r->db, (struct db_opts){ .to = DB_WRITE }, stored, b, store_sql, param, COLUMNS + 1);
+		r = db_send(p->r->db, (struct db_opts){ .to = DB_WRITE }, stored, b, store_sql, param,
+		            COLUMNS + 1);
 	if (r != 0) {
 		struct err err = { 0 };
 

@@ -64,8 +64,9 @@ static void marked(void *arg, const struct db_result *res, const struct err *err
 	arena_reset(w->mem);
 	metric_add(&swept, 0, (uint64_t)n);
 	if (n > 0)
-		log_rarely(1000, L_WARN, NULL, "module_late", "%d commands were not answered in time, the last by " STR_FMT,
-		           n, STR_ARG(db_str(res, n - 1, 10)));
+		log_rarely(1000, L_WARN, NULL, "module_late",
+		           "%d commands were not answered in time, the last by " STR_FMT, n,
+		           STR_ARG(db_str(res, n - 1, 10)));
 	timer_start(w->r->s, &w->sweep, n == 512 ? 0 : SWEEP_MS, sweep, w);
 }
 
@@ -95,7 +96,8 @@ static void ensured(void *arg, const struct db_result *res, const struct err *er
 	(void)res;
 	w->ensuring = false;
 	if (err != NULL)
-		log_error(NULL, "partitions_missing", "the partitions of the days to come could not be made: %s", err->text);
+		log_error(NULL, "partitions_missing",
+		          "the partitions of the days to come could not be made: %s", err->text);
 }
 
 static void ensure(void *arg)

@@ -56,12 +56,13 @@ static void send_event(struct event e)
 	char *key = text_of("%s:%s", platform, channel), *when = time_text(at);
 	const char *const headers[] = { "ce_type: waddle.event.v1", "ce_specversion: 1.0", NULL };
 
-	buf_printf(&b, "{\"event_id\":\"%s\",\"dedupe_key\":\"d:%s\",\"platform\":\"%s\",\"channel_id\":\"%s\","
+	buf_printf(&b,
+	           "{\"event_id\":\"%s\",\"dedupe_key\":\"d:%s\",\"platform\":\"%s\",\"channel_id\":\"%s\","
 	           "\"entity\":\"%s\",\"user\":{\"id\":\"%s\",\"name\":\"n%s\",\"roles\":[%s]},"
 	           "\"message_type\":\"chatMessage\",\"occurred_at\":\"%s\",\"received_at\":\"%s\","
 	           "\"metadata\":%s,\"reply_ref\":\"ref-%s\",\"message_content\":",
-	           e.id, e.id, platform, channel, key, e.user != NULL ? e.user : "7", e.user != NULL ? e.user : "7",
-	           e.roles != NULL ? e.roles : "\"member\"", when, when,
+	           e.id, e.id, platform, channel, key, e.user != NULL ? e.user : "7",
+	           e.user != NULL ? e.user : "7", e.roles != NULL ? e.roles : "\"member\"", when, when,
 	           e.metadata != NULL ? e.metadata : "{\"message_id\":\"m-1\"}", e.id);
 	buf_json(&b, str_of(e.text));
 	buf_add(&b, STR("}"));
@@ -77,11 +78,12 @@ static void respond_as(const char *module, const char *execution_id, int index, 
 {
 	const char *const headers[] = { "ce_type: waddle.response.v1", "ce_specversion: 1.0", NULL };
 	char *topic = text_of("waddle.responses.%s", module);
-	char *body = text_of("{\"execution_id\":\"%s\",\"session_id\":\"%s\",\"response_index\":%d,\"final\":%s,"
-	                     "\"module_name\":\"%s\",\"success\":%s,\"response_action\":\"chat\","
-	                     "\"chat_message\":\"%s\",\"processing_time_ms\":1}",
-	                     execution_id, execution_id, index, final ? "true" : "false", module,
-	                     success ? "true" : "false", chat);
+	char *body =
+		text_of("{\"execution_id\":\"%s\",\"session_id\":\"%s\",\"response_index\":%d,\"final\":%s,"
+	                "\"module_name\":\"%s\",\"success\":%s,\"response_action\":\"chat\","
+	                "\"chat_message\":\"%s\",\"processing_time_ms\":1}",
+	                execution_id, execution_id, index, final ? "true" : "false", module,
+	                success ? "true" : "false", chat);
 
 	probe_send(st.kafka, stack_topic(&st, topic), -1, "twitch:1001", body, strlen(body), headers);
 	free(topic);
@@ -119,19 +121,24 @@ static void wait_mentions(const char *topic, const char *text, size_t n)
 
 static char *execution_of(const char *event_id)
 {
-	sql_wait_at_least(st.sql, 1, WAIT_MS, "SELECT count(*) FROM command_executions WHERE event_id = '%s'", event_id);
-	return sql_text(st.sql, "SELECT execution_id FROM command_executions WHERE event_id = '%s'", event_id);
+	sql_wait_at_least(st.sql, 1, WAIT_MS, "SELECT count(*) FROM command_executions WHERE event_id = '%s'",
+	                  event_id);
+	return sql_text(st.sql, "SELECT execution_id FROM command_executions WHERE event_id = '%s'",
+	                event_id);
 }
 
 static void wait_decision(const char *event_id, const char *verdict)
 {
 	char *got;
 
-	sql_wait_at_least(st.sql, 1, WAIT_MS, "SELECT count(*) FROM event_decisions WHERE event_id = '%s'", event_id);
+	sql_wait_at_least(st.sql, 1, WAIT_MS, "SELECT count(*) FROM event_decisions WHERE event_id = '%s'",
+	                  event_id);
 	got = sql_text(st.sql, "SELECT verdict FROM event_decisions WHERE event_id = '%s'", event_id);
 	assert_string_equal(got, verdict);
 	free(got);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM command_executions WHERE event_id = '%s'", event_id), 0);
+	assert_int_equal(
+		sql_int(st.sql, "SELECT count(*) FROM command_executions WHERE event_id = '%s'", event_id),
+		0);
 }
 
 static const char *event_name(const char *word)
@@ -140,7 +147,8 @@ static const char *event_name(const char *word)
 	static unsigned at, n;
 
 	at = (at + 1) % 8;
-	(void)snprintf(name[at], sizeof name[at], "twitch:%s-%u-%llx", word, n++, (unsigned long long)rnd_next());
+	(void)snprintf(name[at], sizeof name[at], "twitch:%s-%u-%llx", word, n++,
+	               (unsigned long long)rnd_next());
 	return name[at];
 }
 
@@ -149,7 +157,8 @@ static void register_module(const char *name, const char *commands)
 	const char *const headers[] = { "ce_type: waddle.registry.v1", "ce_specversion: 1.0", NULL };
 	char *when = time_text(now_ms());
 	char *body = text_of("{\"name\":\"%s\",\"kind\":\"module\",\"version\":\"1.0\",\"instance\":\"i1\","
-	                     "\"status\":\"active\",\"heartbeat_at\":\"%s\",\"commands\":[%s]}", name, when, commands);
+	                     "\"status\":\"active\",\"heartbeat_at\":\"%s\",\"commands\":[%s]}",
+	                     name, when, commands);
 
 	probe_send(st.kafka, stack_topic(&st, "waddle.registry"), 0, name, body, strlen(body), headers);
 	free(when);
@@ -158,8 +167,10 @@ static void register_module(const char *name, const char *commands)
 
 static void enable(const char *command, const char *address, const char *permissions, bool enabled)
 {
-	sql_run(st.sql, "INSERT INTO command_permissions (command_id, entity_id, is_enabled, config, permissions) "
-	        "SELECT c.id, e.entity_id, %s, '{\"a\":1}', '%s' FROM commands c, entities e WHERE c.command = '%s' "
+	sql_run(st.sql,
+	        "INSERT INTO command_permissions (command_id, entity_id, is_enabled, config, permissions) "
+	        "SELECT c.id, e.entity_id, %s, '{\"a\":1}', '%s' FROM commands c, entities e WHERE c.command "
+	        "= '%s' "
 	        "AND e.address = '%s' ON CONFLICT (command_id, entity_id) DO UPDATE SET "
 	        "is_enabled = excluded.is_enabled, permissions = excluded.permissions",
 	        enabled ? "true" : "false", permissions, command, address);
@@ -174,19 +185,22 @@ static int up(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(topics); i++)
 		stack_topic_create(&st, topics[i], i == 1 ? 1 : 4);
 	sql_run(st.sql, "INSERT INTO communities (name, display_name, settings) "
-	        "VALUES ('cats', 'Cats', '{\"timezone\":\"Europe/Berlin\"}')");
-	sql_run(st.sql, "INSERT INTO servers (owner, platform, channel, config) VALUES ('o', 'twitch', '1001', "
+	                "VALUES ('cats', 'Cats', '{\"timezone\":\"Europe/Berlin\"}')");
+	sql_run(st.sql,
+	        "INSERT INTO servers (owner, platform, channel, config) VALUES ('o', 'twitch', '1001', "
 	        "'{\"community_id\":2}'), ('o', 'twitch', '1002', '{\"community_id\":2}'), "
 	        "('o', 'terminal', 'main', '{\"community_id\":2}')");
 	sql_run(st.sql, "INSERT INTO entities (address, platform, channel_id, owner, community_id) "
-	        "VALUES ('twitch:1001', 'twitch', '1001', 'o', 2)");
+	                "VALUES ('twitch:1001', 'twitch', '1001', 'o', 2)");
 	router = stack_service(&st, "waddle-router", "waddle_router", env);
 	child_wait_ready(router, true, 20000);
-	register_module("echo", "{\"command\":\"echo\",\"prefix\":\"!\",\"description\":\"says it again\",\"timeout\":5},"
-	                "{\"command\":\"slow\",\"prefix\":\"!\",\"timeout\":1},"
-	                "{\"command\":\"few\",\"prefix\":\"!\",\"rate_limit\":60},"
-	                "{\"command\":\"mods\",\"prefix\":\"!\",\"min_role\":\"moderator\"},"
-	                "{\"command\":\"off\",\"prefix\":\"!\"}");
+	register_module(
+		"echo",
+		"{\"command\":\"echo\",\"prefix\":\"!\",\"description\":\"says it again\",\"timeout\":5},"
+		"{\"command\":\"slow\",\"prefix\":\"!\",\"timeout\":1},"
+		"{\"command\":\"few\",\"prefix\":\"!\",\"rate_limit\":60},"
+		"{\"command\":\"mods\",\"prefix\":\"!\",\"min_role\":\"moderator\"},"
+		"{\"command\":\"off\",\"prefix\":\"!\"}");
 	sql_wait_int(st.sql, 5, WAIT_MS, "SELECT count(*) FROM commands WHERE module_id = 'echo'");
 	enable("echo", "twitch:1001", "{}", true);
 	enable("slow", "twitch:1001", "{}", true);
@@ -215,7 +229,8 @@ static void a_command_goes_all_the_way(void **state)
 	(void)state;
 	send_event((struct event){ .id = id, .text = "!EcHo add quote \"a b\" “C D” don't" });
 	execution = execution_of(id);
-	id_execution(str_of(id), sql_int(st.sql, "SELECT id FROM commands WHERE command = 'echo'"), 0, expected);
+	id_execution(str_of(id), sql_int(st.sql, "SELECT id FROM commands WHERE command = 'echo'"), 0,
+	             expected);
 	assert_string_equal(execution, expected);
 	wait_mentions("waddle.commands.echo", execution, 1);
 
@@ -237,19 +252,28 @@ static void a_command_goes_all_the_way(void **state)
 	assert_non_null(strstr(m->value, "\"community_role\":\"member\""));
 	probe_free(&t);
 
-	rows = sql_rows(st.sql, "SELECT status, community_id, user_id, module_name, parameters->>2 "
-	                "FROM command_executions WHERE execution_id = '%s'", execution);
+	rows = sql_rows(st.sql,
+	                "SELECT status, community_id, user_id, module_name, parameters->>2 "
+	                "FROM command_executions WHERE execution_id = '%s'",
+	                execution);
 	assert_string_equal(rows, "pending|2|7|echo|a b\n");
 	free(rows);
 
 	respond_as("echo", execution, 0, true, true, "so be it");
-	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
 	             "AND status = 'success' AND response_status = 200 AND completed_at IS NOT NULL "
-	             "AND execution_time_ms >= 0", execution);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM module_responses WHERE execution_id = '%s' "
-	                         "AND chat_message = 'so be it' AND final", execution), 1);
-	assert_int_equal(sql_int(st.sql, "SELECT p.usage_count FROM command_permissions p JOIN commands c "
-	                         "ON c.id = p.command_id WHERE c.command = 'echo' AND last_used IS NOT NULL"), 1);
+	             "AND execution_time_ms >= 0",
+	             execution);
+	assert_int_equal(sql_int(st.sql,
+	                         "SELECT count(*) FROM module_responses WHERE execution_id = '%s' "
+	                         "AND chat_message = 'so be it' AND final",
+	                         execution),
+	                 1);
+	assert_int_equal(sql_int(st.sql,
+	                         "SELECT p.usage_count FROM command_permissions p JOIN commands c "
+	                         "ON c.id = p.command_id WHERE c.command = 'echo' AND last_used IS NOT NULL"),
+	                 1);
 	wait_mentions("waddle.outbound.twitch", "so be it", 1);
 	probe_read(st.kafka, stack_topic(&st, "waddle.outbound.twitch"), &t);
 	id_outbound(str_of(execution), 0, 0, message);
@@ -273,25 +297,30 @@ static void an_event_delivered_five_times_runs_once(void **state)
 
 	(void)state;
 	used = sql_int(st.sql, "SELECT p.usage_count FROM command_permissions p JOIN commands c "
-	               "ON c.id = p.command_id WHERE c.command = 'echo'");
+	                       "ON c.id = p.command_id WHERE c.command = 'echo'");
 	for (int i = 0; i < 5; i++)
 		send_event((struct event){ .id = id, .text = "!echo five", .received_ms = at });
 	execution = execution_of(id);
 	wait_mentions("waddle.commands.echo", execution, 5);       /* the module's inbox tells them apart */
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM command_executions WHERE event_id = '%s'", id), 1);
+	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM command_executions WHERE event_id = '%s'", id),
+	                 1);
 	assert_int_equal(sql_int(st.sql, "SELECT p.usage_count FROM command_permissions p JOIN commands c "
-	                         "ON c.id = p.command_id WHERE c.command = 'echo'"), used + 1);
+	                                 "ON c.id = p.command_id WHERE c.command = 'echo'"),
+	                 used + 1);
 	free(execution);
 }
 
 /* router 11, 12 */
 static void what_is_not_enabled_or_unknown_does_not_run(void **state)
 {
-	const char *unknown = event_name("unknown"), *off = event_name("off"), *strange = event_name("strange");
+	const char *unknown = event_name("unknown"), *off = event_name("off"),
+		   *strange = event_name("strange");
 
 	(void)state;
 	send_event((struct event){ .id = unknown, .text = "!nosuch" });
 	wait_decision(unknown, "unknown_command");
+	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM event_decisions WHERE event_id = '%s' AND code = 404 "
+	                         "AND reason = '!nosuch: no module offers a command of that name'", unknown), 1);
 	send_event((struct event){ .id = off, .text = "!off" });
 	wait_decision(off, "not_enabled");
 	send_event((struct event){ .id = strange, .text = "!echo", .channel = "9999" });
@@ -308,7 +337,8 @@ static void a_monitored_channel_gets_its_entity(void **state)
 	(void)state;
 	send_event((struct event){ .id = first, .text = "!echo", .channel = "1002" });
 	wait_decision(first, "not_enabled");
-	assert_int_equal(sql_int(st.sql, "SELECT community_id FROM entities WHERE address = 'twitch:1002'"), 2);
+	assert_int_equal(sql_int(st.sql, "SELECT community_id FROM entities WHERE address = 'twitch:1002'"),
+	                 2);
 	enable("echo", "twitch:1002", "{}", true);
 	sql_wait_at_least(st.sql, 1, WAIT_MS, "SELECT count(*) FROM command_permissions");
 	send_event((struct event){ .id = second, .text = "!echo again", .channel = "1002" });
@@ -330,11 +360,13 @@ static void roles_labels_and_lists_decide(void **state)
 	free(execution_of(id));
 
 	sql_run(st.sql, "INSERT INTO community_labels (community_id, platform, user_id, label, applied_by) "
-	        "VALUES (2, 'twitch', '20', 'dj', 'o')");
+	                "VALUES (2, 'twitch', '20', 'dj', 'o')");
 	sql_run(st.sql, "INSERT INTO community_members (community_id, platform, user_id, role) "
-	        "VALUES (2, 'twitch', '30', 'owner')");
-	enable("mods", "twitch:1001", "{\"min_role\":\"member\",\"labels\":[\"DJ\"],\"deny_users\":[\"30\"],"
-	       "\"allow_users\":[\"40\"]}", true);
+	                "VALUES (2, 'twitch', '30', 'owner')");
+	enable("mods", "twitch:1001",
+	       "{\"min_role\":\"member\",\"labels\":[\"DJ\"],\"deny_users\":[\"30\"],"
+	       "\"allow_users\":[\"40\"]}",
+	       true);
 	id = event_name("nolabel");
 	send_event((struct event){ .id = id, .text = "!mods", .user = "21" });
 	wait_decision(id, "denied_label");
@@ -360,17 +392,24 @@ static void sixty_a_minute_and_not_one_more(void **state)
 	for (int i = 0; i < 65; i++) {
 		char *id = text_of("twitch:few-%d", i);
 
-		send_event((struct event){ .id = id, .text = "!few", .user = "50", .received_ms = at + i * 10 });
+		send_event(
+			(struct event){ .id = id, .text = "!few", .user = "50", .received_ms = at + i * 10 });
 		free(id);
 	}
-	send_event((struct event){ .id = "twitch:few-else", .text = "!few", .user = "51", .received_ms = at + 700 });
-	send_event((struct event){ .id = "twitch:few-later", .text = "!few", .user = "50", .received_ms = at + 60001 });
+	send_event((struct event){
+		.id = "twitch:few-else", .text = "!few", .user = "51", .received_ms = at + 700 });
+	send_event((struct event){
+		.id = "twitch:few-later", .text = "!few", .user = "50", .received_ms = at + 60001 });
 
-	sql_wait_int(st.sql, 62, WAIT_MS, "SELECT count(*) FROM command_executions WHERE event_id LIKE '%s'", like);
-	sql_wait_int(st.sql, 5, WAIT_MS, "SELECT count(*) FROM event_decisions WHERE event_id LIKE '%s' "
-	             "AND verdict = 'rate_limited' AND code = 429", like);
+	sql_wait_int(st.sql, 62, WAIT_MS, "SELECT count(*) FROM command_executions WHERE event_id LIKE '%s'",
+	             like);
+	sql_wait_int(st.sql, 5, WAIT_MS,
+	             "SELECT count(*) FROM event_decisions WHERE event_id LIKE '%s' "
+	             "AND verdict = 'rate_limited' AND code = 429",
+	             like);
 	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM command_executions WHERE event_id IN "
-	                         "('twitch:few-else', 'twitch:few-later')"), 2);
+	                                 "('twitch:few-else', 'twitch:few-later')"),
+	                 2);
 }
 
 /* router 69 */
@@ -383,7 +422,8 @@ static void poison_goes_to_the_dead_letters_and_the_partition_goes_on(void **sta
 	char *execution;
 
 	(void)state;
-	probe_send(st.kafka, stack_topic(&st, "waddle.events"), -1, "twitch:1001", "{\"event_id\":", 12, headers);
+	probe_send(st.kafka, stack_topic(&st, "waddle.events"), -1, "twitch:1001", "{\"event_id\":", 12,
+	           headers);
 	send_event((struct event){ .id = after, .text = "!echo after" });
 	execution = execution_of(after);
 	wait_mentions("waddle.dlq", "{\"event_id\":", 1);
@@ -413,8 +453,11 @@ static void answers_to_nothing_and_of_others_are_refused(void **state)
 	execution = execution_of(id);
 	respond_as("other", execution, 0, true, true, "not mine");
 	wait_mentions("waddle.dlq", "not mine", 1);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
-	                         "AND status = 'pending'", execution), 1);
+	assert_int_equal(sql_int(st.sql,
+	                         "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
+	                         "AND status = 'pending'",
+	                         execution),
+	                 1);
 	assert_int_equal(mentions("waddle.outbound.twitch", "not mine"), 0);
 	free(execution);
 }
@@ -428,15 +471,22 @@ static void silence_is_a_time_out_and_a_late_answer_is_delivered(void **state)
 	(void)state;
 	send_event((struct event){ .id = id, .text = "!slow" });
 	execution = execution_of(id);
-	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
-	             "AND status = 'failed' AND response_status = 504 AND error_message = 'timeout'", execution);
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
+	             "AND status = 'failed' AND response_status = 504 AND error_message = 'timeout'",
+	             execution);
 	wait_mentions("waddle.outbound.twitch", "!slow did not answer in time.", 1);
 	respond_as("echo", execution, 0, true, true, "better late");
 	wait_mentions("waddle.outbound.twitch", "better late", 1);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM module_responses WHERE execution_id = '%s' AND late",
-	                         execution), 1);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
-	                         "AND status = 'failed'", execution), 1);
+	assert_int_equal(sql_int(st.sql,
+	                         "SELECT count(*) FROM module_responses WHERE execution_id = '%s' AND late",
+	                         execution),
+	                 1);
+	assert_int_equal(sql_int(st.sql,
+	                         "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
+	                         "AND status = 'failed'",
+	                         execution),
+	                 1);
 	free(execution);
 }
 
@@ -456,9 +506,13 @@ static void several_answers_are_kept_once_each(void **state)
 	id_outbound(str_of(execution), 1, 0, second);
 	wait_mentions("waddle.outbound.twitch", first, 1);
 	wait_mentions("waddle.outbound.twitch", second, 2);     /* the same id: the collector sends it once */
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM module_responses WHERE execution_id = '%s'", execution), 2);
-	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
-	             "AND status = 'success'", execution);
+	assert_int_equal(
+		sql_int(st.sql, "SELECT count(*) FROM module_responses WHERE execution_id = '%s'", execution),
+		2);
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
+	             "AND status = 'success'",
+	             execution);
 	free(execution);
 }
 

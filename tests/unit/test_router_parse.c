@@ -80,7 +80,10 @@ static void quotes_group_words(void **state)
 {
 	(void)state;
 	expect("!memories add quote \"a b\" \"C D\"", "memories", "add|quote|a b|C D");
-	expect("!m \xE2\x80\x9C" "a b\xE2\x80\x9D \xE2\x80\x9E" "c d\xE2\x80\x9F", "m", "a b|c d");
+	expect("!m \xE2\x80\x9C"
+	       "a b\xE2\x80\x9D \xE2\x80\x9E"
+	       "c d\xE2\x80\x9F",
+	       "m", "a b|c d");
 	expect("!m \"\" x", "m", "|x");
 	expect("!m don't stop", "m", "don't|stop");
 	expect("!m 'a b' c", "m", "a b|c");
