@@ -11,6 +11,7 @@
 #include "batch.h"
 #include "bus.h"
 #include "clock.h"
+#include "collector_int.h"
 #include "err.h"
 #include "hash.h"
 #include "ids.h"
@@ -378,23 +379,6 @@ static void sweep(void *arg)
 
 /* Life ----------------------------------------------------------------------------------------- */
 
-/* The platform's name in every place of a statement: @ stands for it. */
-static const char *statement(struct collector *c, const char *with)
-{
-	struct buf b = BUF(16384);
-	struct str text, rest = str_of(with);
-
-	while (rest.p != NULL) {
-		buf_add(&b, str_cut(rest, '@', &rest));
-		if (rest.p != NULL)
-			buf_add(&b, str_of(c->platform));
-	}
-	ASSERT(buf_str(&b, &text) == 0);
-	text = arena_str(c->mem, text);
-	buf_clear(&b);
-	return text.p;
-}
-
 static const char store_sql[] =
 	"WITH x AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::jsonb[], "
 	"$6::timestamptz[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[], "
@@ -461,18 +445,18 @@ struct collector *collector_open(struct service *s, const struct collector_conf 
 	c->store_ms = conf->store_ms > 0 ? conf->store_ms : STORE_MS;
 	c->mem = arena_new(32 * 1024, 1 << 20);
 	list_init(&c->all);
-	c->sweep_sql = statement(c, sweep_events_sql);
-	c->sweep_activities_sql = statement(c, sweep_acts_sql);
+	c->sweep_sql = collector_sql(c->mem, c->platform, sweep_events_sql);
+	c->sweep_activities_sql = collector_sql(c->mem, c->platform, sweep_acts_sql);
 	c->store_spec = (struct batch_spec){
-		.name = "events", .sql = statement(c, store_sql), .columns = STORE_COLUMNS, .max_rows = 512,
+		.name = "events", .sql = collector_sql(c->mem, c->platform, store_sql), .columns = STORE_COLUMNS, .max_rows = 512,
 		.max_ms = 0, .max_in_flight = 2, .key_column = -1,
 	};
 	c->processed_spec = (struct batch_spec){
-		.name = "processed", .sql = statement(c, processed_sql), .columns = 2, .max_rows = 512,
+		.name = "processed", .sql = collector_sql(c->mem, c->platform, processed_sql), .columns = 2, .max_rows = 512,
 		.max_ms = 20, .max_in_flight = 1, .key_column = -1, .idempotent = true,
 	};
 	c->scored_spec = (struct batch_spec){
-		.name = "scored", .sql = statement(c, scored_sql), .columns = 3, .max_rows = 512,
+		.name = "scored", .sql = collector_sql(c->mem, c->platform, scored_sql), .columns = 3, .max_rows = 512,
 		.max_ms = 20, .max_in_flight = 1, .key_column = -1, .idempotent = true,
 	};
 	c->store = batch_open(s, c->db, &c->store_spec);

@@ -14,6 +14,7 @@ struct channel {
 	struct hash_node by_id;
 	struct list      node;
 	struct str       id, ignored;   /* ignored: ",17,42," */
+	enum bot_role    bot_role;
 };
 
 struct set { struct hash_table by_id; struct list all; struct arena *mem; };
@@ -29,6 +30,14 @@ METRIC(monitored, METRIC_GAUGE, "waddle_collector_channels", "Channels that are 
 struct metric *const channels_metrics[] = { &monitored, NULL };
 
 static void ask(void *arg);
+
+static enum bot_role role_of(struct str name)
+{
+	static const char *const names[] = { "none", "vip", "moderator", "broadcaster", NULL };
+	int i = js_name(names, name);
+
+	return i < 0 ? BOT_NONE : (enum bot_role)i;
+}
 
 static void set_free(struct set *set)
 {
@@ -59,6 +68,7 @@ static void answered(void *arg, const struct db_result *res, const struct err *e
 
 		ch->id = arena_str(set->mem, db_str(res, i, 0));
 		ch->ignored = arena_str(set->mem, db_str(res, i, 1));
+		ch->bot_role = role_of(db_str(res, i, 2));
 		hash_add(&set->by_id, &ch->by_id, hash_of(ch->id));
 		list_add_tail(&set->all, &ch->node);
 	}
@@ -69,6 +79,8 @@ static void answered(void *arg, const struct db_result *res, const struct err *e
 	}
 	set_free(c->set);
 	c->set = set;
+	if (c->t->send != NULL)
+		sender_ready(send_sender(c->t->send));
 	timer_start(c->t->s, &c->timer, c->again ? 0 : EVERY_MS, ask, c);
 	c->again = false;
 }
@@ -85,7 +97,7 @@ static void ask(void *arg)
 	c->asking = db_query(c->t->db, ((struct db_opts){ .to = DB_WRITE }), answered, c,
 	                     "SELECT channel_id, CASE jsonb_typeof(config->'ignored_users') WHEN 'array' THEN "
 	                     "',' || (SELECT string_agg(u, ',') FROM jsonb_array_elements_text(config->'ignored_users') u) "
-	                     "|| ',' END FROM twitch_channels WHERE is_active") == 0;
+	                     "|| ',' END, bot_role FROM twitch_channels WHERE is_active") == 0;
 	if (!c->asking)
 		timer_start(c->t->s, &c->timer, RETRY_MS, ask, c);
 }
@@ -123,6 +135,13 @@ bool channels_ignores(const struct channels *c, struct str channel_id, struct st
 		return false;
 	n = snprintf(text, sizeof text, "," STR_FMT ",", STR_ARG(user_id));
 	return memmem(ch->ignored.p, ch->ignored.n, text, (size_t)n) != NULL;
+}
+
+enum bot_role channels_bot_role(const struct channels *c, struct str channel_id)
+{
+	const struct channel *ch = find(c, channel_id);
+
+	return ch == NULL ? BOT_NONE : ch->bot_role;
 }
 
 void channels_changed(struct channels *c)

@@ -164,6 +164,7 @@ static int map_chat(const struct eventsub *e, const struct eventsub_in *from, st
 	}
 	m->channel_id = c.broadcaster_user_id;
 	m->user_id = c.chatter_user_id;
+	m->chat_id = c.message_id;
 	m->own = from->bot_user_id.n > 0 && str_eq(c.chatter_user_id, from->bot_user_id);
 	content = str_clip(c.text, CONTENT_CHARS);
 	m->event.channel_id = c.broadcaster_user_id;

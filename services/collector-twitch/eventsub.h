@@ -26,7 +26,7 @@ struct eventsub_in {
 struct mapped {
 	struct event   event;
 	struct inbound in;
-	struct str     channel_id, user_id;
+	struct str     channel_id, user_id, chat_id;    /* chat_id: Twitch's id of a chat message */
 	bool           own, malformed;
 };
 int eventsub_map(const struct eventsub *e, const struct eventsub_in *from, struct str raw, struct mapped *ret,

@@ -1,11 +1,16 @@
 /* waddle-collector-twitch - Twitch in and out: EventSub deliveries to events, answers to chat. */
 #include "twitch.h"
+#include "token.h"
 #include "batch.h"
 #include "bus.h"
 #include "config.h"
 #include "err.h"
+#include "fetch.h"
+#include "log.h"
 #include "metrics.h"
 #include "service.h"
+
+static const char *const schemes[] = { "https", "http", NULL };
 
 static const struct cfg_var vars[] = {
 	CFG(struct twitch_settings, webhook_secret, "TWITCH_WEBHOOK_SECRET", CFG_SECRET, NULL,
@@ -13,7 +18,20 @@ static const struct cfg_var vars[] = {
 	CFG(struct twitch_settings, webhook_secret_previous, "TWITCH_WEBHOOK_SECRET_PREVIOUS", CFG_SECRET, "",
 	    "The secret before, while subscriptions are made anew with the present one.", .max = 100),
 	CFG(struct twitch_settings, bot_user_id, "TWITCH_BOT_USER_ID", CFG_STR, "",
-	    "Account the bot writes as; its own messages are never events.", .max = 64),
+	    "Account the bot writes as, a number; its own messages are never events.", .max = 64),
+	CFG(struct twitch_settings, client_id, "TWITCH_CLIENT_ID", CFG_STR, "",
+	    "Client id of the application; without it nothing is sent.", .max = 100),
+	CFG(struct twitch_settings, client_secret, "TWITCH_CLIENT_SECRET", CFG_SECRET, "",
+	    "Client secret of the application.", .max = 100),
+	CFG(struct twitch_settings, api_url, "TWITCH_API_URL", CFG_URL, "https://api.twitch.tv/helix",
+	    "Where the Helix API is.", .choices = schemes),
+	CFG(struct twitch_settings, id_url, "TWITCH_ID_URL", CFG_URL, "https://id.twitch.tv",
+	    "Where tokens come from.", .choices = schemes),
+	CFG(struct twitch_settings, send_limit, "TWITCH_SEND_LIMIT", CFG_INT, "19",
+	    "Messages of the bot in 30 s, over all channels, for one more to a channel it does not moderate.",
+	    .min = 1, .max = 7500),
+	CFG(struct twitch_settings, send_limit_mod, "TWITCH_SEND_LIMIT_MOD", CFG_INT, "99",
+	    "The same for one more to a channel where it is moderator or broadcaster.", .min = 1, .max = 7500),
 	{ 0 }
 };
 
@@ -32,6 +50,24 @@ static void changed(void *arg, struct str notice)
 	IS_A(t, TWITCH_MAGIC);
 	if (notice.n == 0 || str_starts(notice, STR("twitch_channels:")))
 		channels_changed(t->channels);
+}
+
+/* All of the three, or none: then Twitch is only listened to. */
+static int sending_open(struct twitch *t, struct err *err)
+{
+	const struct twitch_settings *set = t->settings;
+	int given = (set->client_id.n > 0) + (set->client_secret.n > 0) + (set->bot_user_id.n > 0);
+
+	if (set->client_id.n == 0 && set->client_secret.n == 0) {
+		log_warn(NULL, "not_sending", "TWITCH_CLIENT_ID is not set: answers stay on the topic");
+		return 0;
+	}
+	if (given != 3)
+		return err_set(err, -EINVAL, "TWITCH_CLIENT_ID, TWITCH_CLIENT_SECRET and TWITCH_BOT_USER_ID: all or none");
+	t->fetch = fetch_open(t->s, 64, 64);
+	t->tokens = tokens_open(t, err);
+	t->send = t->tokens != NULL ? send_open(t, err) : NULL;
+	return t->send != NULL ? 0 : err->code;
 }
 
 static int start(struct service *s, struct err *err)
@@ -53,6 +89,8 @@ static int start(struct service *s, struct err *err)
 	collector.db = t->db;
 	collector.bus = t->bus;
 	t->collector = collector_open(s, &collector);
+	if (sending_open(t, err) != 0)
+		return err->code;
 	t->channels = channels_open(t);
 	db_listen(t->db, "waddle_invalidate", changed, t);
 	t->http = http_open(s, s->base.http_listen, routes, t, (struct http_limits){ .max_per_addr = 256 }, err);
@@ -64,21 +102,29 @@ static void drain(struct service *s)
 	struct twitch *t = s->priv;
 
 	http_close(t->http);
+	if (t->send != NULL)
+		sender_drain(send_sender(t->send));
 }
 
 static void stop(struct service *s)
 {
 	struct twitch *t = s->priv;
 
+	if (t->send != NULL)
+		sender_stop(send_sender(t->send));
 	collector_stop(t->collector);
 	db_close(t->db);
+	fetch_close(t->fetch);
 	bus_close(t->bus);
 	channels_close(t->channels);
+	send_free(t->send);
+	tokens_close(t->tokens);
 	collector_free(t->collector);
 }
 
 static struct metric *const *const metrics[] = {
-	webhook_metrics, channels_metrics, collector_in_metrics, db_metrics, batch_metrics, bus_metrics, http_metrics, NULL,
+	webhook_metrics, channels_metrics, collector_in_metrics, sender_metrics, lane_metrics, send_metrics, token_metrics,
+	fetch_metrics, db_metrics, batch_metrics, bus_metrics, http_metrics, NULL,
 };
 
 int main(int argc, char **argv)
@@ -86,7 +132,7 @@ int main(int argc, char **argv)
 	struct twitch_settings settings;
 	struct service s = {
 		.name = "collector-twitch", .version = "1.0", .vars = vars, .settings = &settings,
-		.needs = NEEDS_DATABASE | NEEDS_KAFKA | NEEDS_HTTP, .metrics = metrics,
+		.needs = NEEDS_DATABASE | NEEDS_KAFKA | NEEDS_HTTP | NEEDS_SEALING, .metrics = metrics,
 		.start = start, .drain = drain, .stop = stop, .priv = &twitch,
 	};
 

@@ -3,12 +3,14 @@
 #define TWITCH_H
 
 #include "collector.h"
+#include "collector_out.h"
 #include "db.h"
 #include "http.h"
 
 struct twitch_settings {
 	struct str webhook_secret, webhook_secret_previous;
-	struct str bot_user_id;
+	struct str api_url, id_url, client_id, client_secret, bot_user_id;
+	int64_t    send_limit, send_limit_mod;
 };
 
 struct twitch {
@@ -20,6 +22,9 @@ struct twitch {
 	struct collector *collector;
 	struct channels  *channels;
 	struct http      *http;
+	struct fetch_client *fetch;
+	struct tokens    *tokens;       /* NULL, as the next: nothing is sent */
+	struct send      *send;
 };
 enum { TWITCH_MAGIC = 0x7317c4 };
 
@@ -31,10 +36,17 @@ bool channels_monitored(const struct channels *c, struct str channel_id) NONNULL
 /* config.ignored_users names this account. */
 bool channels_ignores(const struct channels *c, struct str channel_id, struct str user_id) NONNULL;
 void channels_changed(struct channels *c) NONNULL;             /* read it again */
+enum bot_role { BOT_NONE, BOT_VIP, BOT_MODERATOR, BOT_BROADCASTER };
+enum bot_role channels_bot_role(const struct channels *c, struct str channel_id) NONNULL;      /* unknown: none */
+
+/* send.c: waddle.outbound.twitch to chat. */
+struct send *send_open(struct twitch *t, struct err *err) MUST_CHECK;
+struct sender *send_sender(struct send *d) RETURNS_NONNULL;
+void send_free(struct send *d);                 /* after db_close(), bus_close(), fetch_close() */
 
 /* webhook.c: POST /twitch/webhook. */
 void webhook_handle(struct http_req *r, void *arg);
 
-extern struct metric *const webhook_metrics[], *const channels_metrics[];
+extern struct metric *const webhook_metrics[], *const channels_metrics[], *const send_metrics[], *const token_metrics[];
 
 #endif

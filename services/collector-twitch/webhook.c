@@ -94,6 +94,11 @@ static void notification(struct twitch *t, struct http_req *r, const struct even
 	}
 	if (m->own || channels_ignores(t->channels, m->channel_id, m->user_id)) {
 		metric_add(&own, 0, m->own);
+		if (m->own && t->send != NULL &&
+		    sender_echo(send_sender(t->send), m->event.entity, m->event.message_content, m->chat_id) != 0) {
+			event_stored(r, STORED_FAILED);
+			return;
+		}
 		http_reply(r, 204, NULL, NULL);
 		return;
 	}

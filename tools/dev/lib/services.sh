@@ -50,6 +50,8 @@ service_env() {
 			"PUBLIC_URL=http://127.0.0.1:$(state_get port-collector-twitch)" \
 			"TWITCH_API_URL=http://127.0.0.1:$(state_get port-fake-twitch)/helix" \
 			"TWITCH_ID_URL=http://127.0.0.1:$(state_get port-fake-twitch)" \
+			"TWITCH_CLIENT_ID=dev-stack" "TWITCH_CLIENT_SECRET=$(secret twitch-client 16)" \
+			"TWITCH_BOT_USER_ID=990001" \
 			"TWITCH_WEBHOOK_SECRET_FILE=$dir/secret/twitch-webhook"
 		;;
 	memories) common_env waddle_memories ;;
