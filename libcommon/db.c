@@ -62,22 +62,29 @@ void call_fail(struct db_call *call, const struct err *err)
 	*call->err = *err;
 }
 
+/* The callback may close the db, and with it free the call: nothing of it is touched afterwards. */
 void call_done(struct db *db, struct db_call *call)
 {
 	struct db_result res = { .res = call->res };
 	db_done *done = call->done;
 
+	(void)db;
 	if (done == NULL)
 		return;
 	call->done = NULL;
+	call->res = NULL;
 	metric_observe_us(&db_query_us, call->to == DB_READ ? DB_ROLE_READ : DB_ROLE_WRITE,
 	                  clock_exact_us() - call->since_us);
-	if (call->err != NULL)
-		metric_add(&db_errors, err_kind(call->err), 1);
-	(void)db;
-	done(call->arg, call->err == NULL ? &res : NULL, call->err);
-	if (res.kept)
-		call->res = NULL;
+	if (call->err != NULL) {
+		struct err err = *call->err;
+
+		metric_add(&db_errors, err_kind(&err), 1);
+		done(call->arg, NULL, &err);
+	} else {
+		done(call->arg, &res, NULL);
+	}
+	if (!res.kept)
+		PQclear(res.res);
 }
 
 struct err err_cannot_know(const struct err *err)

@@ -487,7 +487,7 @@ static void down(struct db_link *l, const struct err *err)
 	while (!list_empty(&lost)) {
 		struct db_call *call = CONTAINER_OF(list_pop(&lost), struct db_call, node);
 
-		if (call->tx != NULL) {
+		if (call->tx != NULL && !db->closed) {
 			call_fail(call, call->tx->commit_sent ? &unknown : err);
 			tx_result(call->tx, call, NULL);
 		} else if (call->done != NULL) {
@@ -496,7 +496,7 @@ static void down(struct db_link *l, const struct err *err)
 		}
 		call_free(call);
 	}
-	if (tx != NULL)
+	if (tx != NULL && !db->closed)          /* db_close() ends them all */
 		tx_lost(tx, err);
 	db_schedule(db);
 }

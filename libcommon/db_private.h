@@ -139,7 +139,7 @@ struct db_call {
 struct db_call *call_new(struct db *db, enum call_kind kind) RETURNS_NONNULL;
 void call_free(struct db_call *call);
 void call_fail(struct db_call *call, const struct err *err);    /* keeps the first one */
-/* Runs done once, counts, frees nothing. */
+/* Runs done once, counts, does not free the call; but the callback may, by closing the db. */
 void call_done(struct db *db, struct db_call *call);
 struct err err_cannot_know(const struct err *err);      /* same text, kind ERR_UNKNOWN */
 
@@ -205,6 +205,7 @@ enum tx_state {
 	TX_QUEUED,                      /* waits for a connection */
 	TX_OPEN,                        /* holds one, no failure so far */
 	TX_OVER,                        /* failed and rolled back: waits for commit or abort */
+	TX_DEAD,                        /* freed at the end of the turn */
 };
 struct db_tx {
 	unsigned        magic;

@@ -27,10 +27,12 @@ static void tx_free(struct db_tx *tx)
 			pool_dequeue(tx->begin);
 		call_free(tx->begin);
 	}
+	tx->begin = NULL;
+	tx->state = TX_DEAD;
 	list_del(&tx->dirty);
 	list_del(&tx->all);
 	NOT_A_MORE(tx, TX_MAGIC);
-	free(tx);
+	service_later(tx->db->service, free, tx);       /* a callback may have closed the db under us */
 }
 
 static void cancel_pending(struct db_tx *tx)
@@ -54,9 +56,11 @@ static void end(struct db_tx *tx)
 	struct db_result res = { .lsn = tx->lsn };
 	bool ok = tx->err.code == 0;
 
+	tx->state = TX_DEAD;
 	if (!ok && !tx->aborted)
 		metric_add(&db_errors, err_kind(&tx->err), 1);
 	metric_observe_us(&db_query_us, DB_ROLE_WRITE, clock_exact_us() - tx->since_us);
+	list_del(&tx->all);                     /* db_close() does not find it any more */
 	if (tx->done != NULL)
 		tx->done(tx->arg, ok ? &res : NULL, ok ? NULL : &tx->err);
 	tx_free(tx);
@@ -249,14 +253,17 @@ void tx_turn(struct db_tx *tx)
 	if (tx->state != TX_OVER)
 		return;
 	cancel_pending(tx);
-	if (tx->aborted || tx->committing)
+	if (tx->state == TX_OVER && (tx->aborted || tx->committing))
 		end(tx);
 }
 
 void tx_close(struct db_tx *tx, const struct err *err)
 {
-	fail_first(tx, err);
+	struct err unknown = err_cannot_know(err);
+
+	fail_first(tx, tx->commit_sent ? &unknown : err);
 	tx->state = TX_OVER;
+	tx->conn = NULL;
 	cancel_pending(tx);
 	if (!tx->committing)
 		tx->done = NULL;

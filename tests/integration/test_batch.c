@@ -285,6 +285,55 @@ static void closing_the_db_first_fails_every_row_once(void **state)
 		assert_true(got[i].calls == 1 && !got[i].ok);
 }
 
+static struct batch *closing_batch;
+
+static void close_all(void *arg, const struct db_result *res, int result_row, const struct err *err)
+{
+	row_done(arg, res, result_row, err);
+	if (n_told != 600)
+		return;
+	batch_close(closing_batch);
+	db_close(f.db);
+	f.db = NULL;
+}
+
+static void batch_and_db_may_be_closed_from_a_row(void **state)
+{
+	(void)state;
+	closing_batch = batch_open(&f.s, f.db, &keyed);
+	for (int i = 0; i < 1400; i++) {
+		struct db_param row[3] = { DB_INT(i), DB_STR(STR("word")), DB_TIME(0) };
+
+		assert_int_equal(batch_add(closing_batch, row, close_all, &got[i]), 0);
+	}
+	wait_told(1400);
+	for (int i = 0; i < 1400; i++)
+		assert_true(got[i].calls == 1 && got[i].order == i + 1);
+	assert_true(got[511].ok && !got[1399].ok);
+}
+
+static void a_batch_that_waits_for_its_time_goes_with_it(void **state)
+{
+	static const struct batch_spec timed = {
+		.name = "timed", .columns = 2, .max_rows = 512, .max_in_flight = 2, .max_ms = 50, .key_column = -1,
+		.sql = "INSERT INTO plain (id, word) SELECT * FROM unnest($1::bigint[], $2::text[])",
+	};
+	struct batch *b = batch_open(&f.s, f.db, &timed);
+	struct sql *lock;
+
+	(void)state;
+	fixture_connected(&f);
+	lock = fixture_lock(&f, "plain");
+	assert_int_equal(add(b, 0, 0, "first"), 0);
+	fixture_wait_blocked(&f, 1);
+	assert_int_equal(add(b, 1, 1, "second"), 0);
+	fixture_wait_blocked(&f, 2);            /* without an answer to the first */
+	sql_close(lock);
+	wait_told(2);
+	assert_true(got[0].ok && got[1].ok);
+	batch_close(b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -297,6 +346,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(full_means_again_until_a_row_is_answered, open_db, close_db),
 		cmocka_unit_test_setup_teardown(closing_sends_what_is_inside_and_answers_it, open_db, close_db),
 		cmocka_unit_test_setup_teardown(closing_the_db_first_fails_every_row_once, open_db, close_db),
+		cmocka_unit_test_setup_teardown(batch_and_db_may_be_closed_from_a_row, open_db, close_db),
+		cmocka_unit_test_setup_teardown(a_batch_that_waits_for_its_time_goes_with_it, open_db, close_db),
 		cmocka_unit_test_setup_teardown(a_lost_connection_fails_what_may_not_be_repeated_as_unknown, open_db, close_db),
 	};
 

@@ -427,6 +427,47 @@ static void closing_answers_everything_queued_and_sent_once(void **state)
 		assert_true(got[i].calls == 1 && !got[i].ok);
 }
 
+/* -- closing from inside a callback ---------------------------------------------------------- */
+
+enum { CROWD = 90 };
+static struct { struct db_got got[CROWD]; int at, n; } crowd;
+
+static void close_at(void *arg, const struct db_result *res, const struct err *err)
+{
+	db_got(arg, res, err);
+	if (++crowd.n == crowd.at) {
+		db_close(f.db);
+		f.db = NULL;
+	}
+}
+
+static void the_db_may_be_closed_from_any_callback(void **state)
+{
+	(void)state;
+	for (int at = 1; at <= CROWD; at += 4) {
+		memset(&crowd, 0, sizeof(crowd));
+		crowd.at = at;
+		open_with((struct db_conf){ .write_conns = 2, .read_conns = 1 });
+		fixture_connected(&f);
+		for (int i = 0; i < CROWD; i += 3) {
+			struct db_tx *tx = db_tx_begin(f.db, 0);
+
+			assert_non_null(tx);
+			assert_int_equal(db_tx_query(tx, close_at, &crowd.got[i], "INSERT INTO t VALUES ($1)", DB_INT(i)), 0);
+			if (i % 2 == 0) /* and a failure that rolls back */
+				assert_int_equal(db_tx_query(tx, NULL, NULL, "INSERT INTO t VALUES ($1)", DB_INT(i)), 0);
+			db_tx_commit(tx, close_at, &crowd.got[i + 1]);
+			assert_int_equal(db_query(f.db, i % 2 == 0 ? reading : writing, close_at, &crowd.got[i + 2],
+			                          "SELECT $1::bigint", DB_INT(i)), 0);
+		}
+		fixture_wait(&f, crowd.got, CROWD, 10000);
+		for (int i = 0; i < CROWD; i++)
+			assert_int_equal(crowd.got[i].calls, 1);
+		assert_null(f.db);
+		fixture_close(&f);
+	}
+}
+
 /* The server is ended at the n-th callback, for every n: whoever was told success is in the
  * table, whoever was told a failure other than "unknown" is not, and everybody was told once. */
 enum { FLOW = 60 };
@@ -452,7 +493,7 @@ static void flows(bool crash, int64_t step)
 		memset(&flow, 0, sizeof(flow));
 		flow.at = at;
 		flow.crash = crash;
-		open_with((struct db_conf){ .write_conns = 3 });
+		open_with((struct db_conf){ .write_conns = 3, .timeout_ms = 2000 });
 		fixture_connected(&f);
 		for (int i = 0; i < FLOW; i++) {
 			if (i % 2 == 0) {
@@ -494,13 +535,13 @@ static void flows(bool crash, int64_t step)
 static void whatever_instant_the_connections_are_terminated_nobody_is_told_a_lie(void **state)
 {
 	(void)state;
-	flows(false, 1);
+	flows(false, 3);
 }
 
 static void whatever_instant_the_server_crashes_nobody_is_told_a_lie(void **state)
 {
 	(void)state;
-	flows(true, 12);
+	flows(true, 20);
 }
 
 static void the_primary_restarts_and_work_resumes(void **state)
@@ -543,6 +584,7 @@ int main(void)
 		cmocka_unit_test(a_connection_that_leads_to_a_standby_is_dropped_and_the_write_repeated),
 		cmocka_unit_test(a_read_must_not_write),
 		cmocka_unit_test(closing_answers_everything_queued_and_sent_once),
+		cmocka_unit_test(the_db_may_be_closed_from_any_callback),
 		cmocka_unit_test(whatever_instant_the_connections_are_terminated_nobody_is_told_a_lie),
 		cmocka_unit_test(whatever_instant_the_server_crashes_nobody_is_told_a_lie),
 		cmocka_unit_test(the_primary_restarts_and_work_resumes),
