@@ -115,6 +115,8 @@ bool       db_null(const struct db_result *res, int row, int col);
 int64_t    db_int(const struct db_result *res, int row, int col);      /* NULL reads as 0 */
 bool       db_bool(const struct db_result *res, int row, int col);     /* NULL reads as false */
 struct str db_str(const struct db_result *res, int row, int col);      /* NULL reads as STR_NONE */
+/* A bytea, copied into mem; NULL reads as STR_NONE, so does one that is too large for mem. */
+struct str db_bytes(const struct db_result *res, int row, int col, struct arena *mem) MUST_CHECK;
 /* Unix ms of a timestamptz, timestamp or date, cut to ms; NULL reads as 0, infinity as INT64_MAX. */
 int64_t    db_time(const struct db_result *res, int row, int col);
 uint64_t   db_lsn(const struct db_result *res);         /* of db_tx_commit(); 0 otherwise */

@@ -48,14 +48,6 @@ static char *put64(char *o, int64_t v)
 	return put(o, &be, 8);
 }
 
-static int nibble(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	c |= 32;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static char *put_uuid(char *o, struct str s)
 {
 	size_t at = 0;

@@ -242,6 +242,15 @@ struct db_result { PGresult *res; uint64_t lsn; bool kept; };
 void err_of_result(struct err *err, const PGresult *res);
 void err_of_conn(struct err *err, PGconn *pg);
 
+/* Value of a hex digit, or -1. */
+static inline int nibble(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = (char)(c | 32);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 /* -- db_listen.c --------------------------------------------------------------------------- */
 
 struct db_listener;

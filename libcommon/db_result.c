@@ -1,6 +1,8 @@
 /* db_result.c - what the server said: values, errors, positions in the log. */
 #include "db_private.h"
 
+#include "arena.h"
+
 static const char *cell(const struct db_result *res, int row, int col)
 {
 	ASSERT(row >= 0 && row < PQntuples(res->res) && col >= 0 && col < PQnfields(res->res));
@@ -74,6 +76,24 @@ struct str db_str(const struct db_result *res, int row, int col)
 	return (struct str){ p, (size_t)PQgetlength(res->res, row, col) };
 }
 
+/* bytea_output is hex in our sessions: "\\x0aff". */
+struct str db_bytes(const struct db_result *res, int row, int col, struct arena *mem)
+{
+	struct str s = db_str(res, row, col);
+	const char *p = s.p, *end = s.p + s.n;
+	unsigned char *bytes;
+	size_t n = 0;
+
+	if (s.n < 2 || s.p[0] != '\\' || s.p[1] != 'x')
+		return STR_NONE;
+	bytes = arena_try(mem, s.n / 2, 1);
+	if (bytes == NULL)
+		return STR_NONE;
+	for (p += 2; p + 1 < end; p += 2)
+		bytes[n++] = (unsigned char)(nibble(p[0]) << 4 | nibble(p[1]));
+	return (struct str){ (const char *)bytes, n };
+}
+
 static int digits(const char **p, int most)
 {
 	int n = 0;
@@ -130,16 +150,8 @@ static int hex(const char **p, const char *end, uint64_t *ret)
 	uint64_t v = 0;
 	int n = 0;
 
-	for (; *p < end && n <= 8; (*p)++, n++) {
-		unsigned char c = (unsigned char)**p;
-
-		if (c >= '0' && c <= '9')
-			v = v << 4 | (uint64_t)(c - '0');
-		else if ((c | 32) >= 'a' && (c | 32) <= 'f')
-			v = v << 4 | (uint64_t)((c | 32) - 'a' + 10);
-		else
-			break;
-	}
+	for (; *p < end && n <= 8 && nibble(**p) >= 0; (*p)++, n++)
+		v = v << 4 | (uint64_t)nibble(**p);
 	*ret = v;
 	return n;
 }
