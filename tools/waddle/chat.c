@@ -38,7 +38,7 @@ static void received(void *arg, struct bus_msg *m)
 		l->answered_us = now_us;
 		l->answers++;
 		c->answer(c->arg,
-			  &(struct chat_answer){ out.text, out.private, out.kind, now_us - l->sent_us });
+		          &(struct chat_answer){ out.text, out.private, out.kind, now_us - l->sent_us });
 	}
 	arena_free(mem);
 	bus_done(m);
@@ -118,10 +118,10 @@ struct chat_line *chat_send(struct chat *c, struct str text, struct err *err)
 		.reply_ref = str_of(ref),
 	};
 	env = (struct envelope){ .kind = ENV_EVENT,
-				 .id = ev.event_id,
-				 .source = STR("waddle/chat"),
-				 .traceparent = str_of(trace),
-				 .time_ms = now_ms };
+		                 .id = ev.event_id,
+		                 .source = STR("waddle/chat"),
+		                 .traceparent = str_of(trace),
+		                 .time_ms = now_ms };
 	l->sent_us = clock_exact_us();
 	r = envelope_send(c->bus, "waddle.events", ev.entity, &env, &ev, sent, l);
 	if (r < 0) {

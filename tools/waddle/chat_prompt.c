@@ -75,7 +75,7 @@ static void interrupted(evutil_socket_t fd, short what, void *arg)
 }
 
 void chat_prompt_open(struct service *s, const char *prompt, void (*line)(void *arg, struct str text),
-		      void *arg)
+                      void *arg)
 {
 	/* libedit asks the locale how many bytes a character has.  Only this thread's, and only what
 	 * concerns characters: numbers stay as they are. */

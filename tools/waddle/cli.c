@@ -58,7 +58,7 @@ static void show_help(const struct opt *opts, const char *args, const char *abou
 		printf("\n");
 	for (const struct opt *o = opts; o->name != NULL; o++) {
 		int n = printf("  --%s%s%s%s", o->name, o->value == NULL ? "" : " <",
-			       o->value == NULL ? "" : o->value, o->value == NULL ? "" : ">");
+		               o->value == NULL ? "" : o->value, o->value == NULL ? "" : ">");
 
 		printf("%*s  %s\n", n < 26 ? 26 - n : 0, "", o->help);
 	}
@@ -96,12 +96,12 @@ static int take(const struct opt *opts, int argc, char **argv, int *i)
 		*(const char **)o->to = value;
 	else if (str_int(str_of(value), o->min, o->max, o->to) < 0)
 		return cli_misused(argv[0], "--%s must be a number from %lld to %lld, not \"%s\"", o->name,
-				   (long long)o->min, (long long)o->max, value);
+		                   (long long)o->min, (long long)o->max, value);
 	return CLI_OK;
 }
 
 int cli_options(const struct opt *opts, const char *args, const char *about, int argc, char **argv, int min,
-		int max, int *status)
+                int max, int *status)
 {
 	int words = 0;
 	bool options = true;

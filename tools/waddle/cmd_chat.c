@@ -89,7 +89,7 @@ static int say(struct talk *t, struct str text, struct err *err)
 		return err->code;
 	if (!service_run(&t->chat.service, on_broker, t, t->timeout_ms))
 		return err_set(err, -ETIMEDOUT, "no broker took the line within %lld ms",
-			       (long long)t->timeout_ms);
+		               (long long)t->timeout_ms);
 	if (is_command(text) && !wait_settled(t) && t->line->answers == 0) {
 		printf("  (no answer within %lld ms)\n", (long long)t->timeout_ms);
 		t->unanswered++;
@@ -156,11 +156,11 @@ static void warn_if_not_served(const struct chat *c)
 	if (settings_read(&base, &err) < 0 || base->database_url.n == 0 || pg_open(&pg, &err) < 0)
 		return;
 	res = PG_QUERY(pg, &err,
-		       "SELECT FROM servers WHERE platform = 'terminal' AND channel = $1 AND is_active",
-		       c->channel);
+	               "SELECT FROM servers WHERE platform = 'terminal' AND channel = $1 AND is_active",
+	               c->channel);
 	if (res != NULL && PQntuples(res) == 0)
 		fprintf(stderr, "%s is not served yet: waddle servers add terminal %s --enable all\n",
-			c->entity, c->channel);
+		        c->entity, c->channel);
 	PQclear(res);
 	pg_close(&pg);
 }
@@ -218,10 +218,10 @@ int cmd_chat(int argc, char **argv)
 	};
 
 	if (cli_options(opts, "[--channel <name>] [--user <name>] [--role <role>]",
-			"Talks to the bot as somebody in a channel of the platform \"terminal\", through the "
-			"same\n"
-			"topics as everybody else, and shows each answer with the time it took.",
-			argc, argv, 0, 0, &status) < 0)
+	                "Talks to the bot as somebody in a channel of the platform \"terminal\", through the "
+	                "same\n"
+	                "topics as everybody else, and shows each answer with the time it took.",
+	                argc, argv, 0, 0, &status) < 0)
 		return status;
 	role = role_of(role_name);
 	if (role < 0)
@@ -244,6 +244,6 @@ int cmd_chat(int argc, char **argv)
 		return cli_fail(&err);
 	if (t.expect_reply && t.unanswered > 0)
 		return cli_failed("%u command%s not answered", t.unanswered,
-				  t.unanswered == 1 ? " was" : "s were");
+		                  t.unanswered == 1 ? " was" : "s were");
 	return CLI_OK;
 }

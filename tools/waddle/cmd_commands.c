@@ -38,7 +38,7 @@ static int list(int argc, char **argv)
 	};
 
 	if (cli_options(opts, "[--entity <address>] [--json]", "Shows the registered commands.", argc, argv,
-			0, 0, &status) < 0)
+	                0, 0, &status) < 0)
 		return status;
 	if (pg_open(&pg, &err) < 0)
 		return cli_fail(&err);
@@ -46,33 +46,33 @@ static int list(int argc, char **argv)
 		r = entity_id_of(pg, entity, entity_id, &err);
 	if (r == 0 && entity == NULL)
 		res = PG_QUERY(pg, &err,
-			       "SELECT prefix || command AS command, module_id AS module, type, min_role, "
-			       "rate_limit, timeout, "
-			       "is_active AS active, (SELECT count(*) FROM command_permissions p WHERE "
-			       "p.command_id = c.id "
-			       "AND p.is_enabled) AS enabled_in, description FROM commands c ORDER BY "
-			       "command, prefix, module_id");
+		               "SELECT prefix || command AS command, module_id AS module, type, min_role, "
+		               "rate_limit, timeout, "
+		               "is_active AS active, (SELECT count(*) FROM command_permissions p WHERE "
+		               "p.command_id = c.id "
+		               "AND p.is_enabled) AS enabled_in, description FROM commands c ORDER BY "
+		               "command, prefix, module_id");
 	else if (r == 0)
 		/* The row of the channel decides; without one that of its whole server (router.md 7). */
 		res = PG_QUERY(pg, &err,
-			       "SELECT c.prefix || c.command AS command, c.module_id AS module, c.is_active "
-			       "AS active, "
-			       "coalesce(p.is_enabled, s.is_enabled, false) AS enabled, "
-			       "CASE WHEN p.id IS NOT NULL THEN 'channel' WHEN s.id IS NOT NULL THEN "
-			       "'server' ELSE 'none' END AS by, "
-			       "coalesce(p.usage_count, s.usage_count, 0) AS used, "
-			       "to_char(coalesce(p.last_used, s.last_used) AT TIME ZONE 'UTC', 'YYYY-MM-DD "
-			       "HH24:MI') AS last_used "
-			       "FROM commands c JOIN entities e ON e.entity_id = $1 "
-			       "LEFT JOIN command_permissions p ON p.command_id = c.id AND p.entity_id = "
-			       "e.entity_id "
-			       "LEFT JOIN entities w ON w.platform = e.platform AND w.server_id = "
-			       "e.server_id AND w.channel_id IS NULL "
-			       "AND e.channel_id IS NOT NULL "
-			       "LEFT JOIN command_permissions s ON s.command_id = c.id AND s.entity_id = "
-			       "w.entity_id "
-			       "ORDER BY c.command, c.prefix, c.module_id",
-			       entity_id);
+		               "SELECT c.prefix || c.command AS command, c.module_id AS module, c.is_active "
+		               "AS active, "
+		               "coalesce(p.is_enabled, s.is_enabled, false) AS enabled, "
+		               "CASE WHEN p.id IS NOT NULL THEN 'channel' WHEN s.id IS NOT NULL THEN "
+		               "'server' ELSE 'none' END AS by, "
+		               "coalesce(p.usage_count, s.usage_count, 0) AS used, "
+		               "to_char(coalesce(p.last_used, s.last_used) AT TIME ZONE 'UTC', 'YYYY-MM-DD "
+		               "HH24:MI') AS last_used "
+		               "FROM commands c JOIN entities e ON e.entity_id = $1 "
+		               "LEFT JOIN command_permissions p ON p.command_id = c.id AND p.entity_id = "
+		               "e.entity_id "
+		               "LEFT JOIN entities w ON w.platform = e.platform AND w.server_id = "
+		               "e.server_id AND w.channel_id IS NULL "
+		               "AND e.channel_id IS NOT NULL "
+		               "LEFT JOIN command_permissions s ON s.command_id = c.id AND s.entity_id = "
+		               "w.entity_id "
+		               "ORDER BY c.command, c.prefix, c.module_id",
+		               entity_id);
 	if (res != NULL)
 		table_print(res, json);
 	PQclear(res);
@@ -101,8 +101,8 @@ static int change(int argc, char **argv, bool on)
 	if (cli_options(
 		    opts, "<command>[,<command>...] <entity>",
 		    on ? "Lets commands run in a channel (twitch:141981764) or whole server (discord:42:);\n"
-			 "\"all\" means every command that is registered now."
-		       : "Stops commands in a channel or whole server; they are silent there.",
+			 "\"all\" means every command that is registered now." :
+			 "Stops commands in a channel or whole server; they are silent there.",
 		    argc, argv, 2, 2, &status) < 0)
 		return status;
 	if (pg_open(&pg, &err) < 0)

@@ -37,7 +37,7 @@ static void make_key(struct key *k, struct arena *mem)
 }
 
 static int insert(const char *name, const char *type, int64_t rate, int64_t days, bool may_act,
-		  const struct key *k, struct err *err)
+                  const struct key *k, struct err *err)
 {
 	char rate_text[24], days_text[24];
 	PGconn *pg;
@@ -99,11 +99,11 @@ static int create(int argc, char **argv)
 	};
 
 	if (cli_options(opts, "<name> --type <type>", "Makes a key and prints it, this once.", argc, argv, 1,
-			1, &status) < 0)
+	                1, &status) < 0)
 		return status;
 	if (!known_type(type))
 		return cli_misused(argv[0], "--type must be collector, interaction, webhook or admin%s%s%s",
-				   *type != '\0' ? ", not \"" : "", type, *type != '\0' ? "\"" : "");
+		                   *type != '\0' ? ", not \"" : "", type, *type != '\0' ? "\"" : "");
 	mem = arena_new(4096, 65536);
 	make_key(&k, mem);
 	r = insert(argv[1], type, rate, days, may_act, &k, &err);
@@ -138,18 +138,18 @@ static int list(int argc, char **argv)
 	};
 
 	if (cli_options(opts, "[--json]", "Shows the keys, without what is secret.", argc, argv, 0, 0,
-			&status) < 0)
+	                &status) < 0)
 		return status;
 	if (pg_open(&pg, &err) < 0)
 		return cli_fail(&err);
 	res = PG_QUERY(pg, &err,
-		       "SELECT name, key_type AS type, key_hint || '…' AS key, "
-		       "CASE WHEN NOT is_active THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE "
-		       "'active' END AS state, "
-		       "rate_limit AS per_hour, may_act, to_char(expires_at AT TIME ZONE 'UTC', "
-		       "'YYYY-MM-DD') AS expires, "
-		       "to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS created FROM "
-		       "service_accounts ORDER BY name");
+	               "SELECT name, key_type AS type, key_hint || '…' AS key, "
+	               "CASE WHEN NOT is_active THEN 'revoked' WHEN expires_at <= now() THEN 'expired' ELSE "
+	               "'active' END AS state, "
+	               "rate_limit AS per_hour, may_act, to_char(expires_at AT TIME ZONE 'UTC', "
+	               "'YYYY-MM-DD') AS expires, "
+	               "to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS created FROM "
+	               "service_accounts ORDER BY name");
 	if (res != NULL)
 		table_print(res, json);
 	PQclear(res);
@@ -166,7 +166,7 @@ static int revoke(int argc, char **argv)
 	const struct opt opts[] = { { 0 } };
 
 	if (cli_options(opts, "<name>", "Makes a key useless; within a minute every service refuses it.",
-			argc, argv, 1, 1, &status) < 0)
+	                argc, argv, 1, 1, &status) < 0)
 		return status;
 	if (pg_open(&pg, &err) < 0)
 		return cli_fail(&err);

@@ -76,19 +76,19 @@ static int compare(struct migration *m, const PGresult *rows, struct err *err)
 
 		if (order > 0)
 			return err_set(err, -ENOENT,
-				       "%s was applied to this database, but the file is missing", name);
+			               "%s was applied to this database, but the file is missing", name);
 		if (order < 0)
 			return err_set(err, -EINVAL,
-				       "%s is new but sorts before %s, which is applied already; "
-				       "give it a higher number",
-				       m->files.file[i].name, name);
+			               "%s is new but sorts before %s, which is applied already; "
+			               "give it a higher number",
+			               m->files.file[i].name, name);
 		if (sha256_hex(m->pg, m->files.file[i].text, have, err) < 0)
 			return err->code;
 		if (strcmp(have, want) != 0)
 			return err_set(err, -EINVAL,
-				       "%s was changed after it was applied; restore it and put the "
-				       "change into a new file",
-				       name);
+			               "%s was changed after it was applied; restore it and put the "
+			               "change into a new file",
+			               name);
 	}
 	m->applied = n;
 	return 0;

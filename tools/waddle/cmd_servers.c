@@ -70,22 +70,22 @@ static int add_community(PGconn *pg, struct server *s, struct err *err)
 		return 0;
 	}
 	r = get(PG_QUERY(pg, err,
-			 "INSERT INTO communities (name, display_name) VALUES ($1, $1) ON CONFLICT "
-			 "(lower(name)) DO NOTHING "
-			 "RETURNING id",
-			 s->community),
-		made, sizeof(made), err);
+	                 "INSERT INTO communities (name, display_name) VALUES ($1, $1) ON CONFLICT "
+	                 "(lower(name)) DO NOTHING "
+	                 "RETURNING id",
+	                 s->community),
+	        made, sizeof(made), err);
 	if (r == 0)
 		r = get(PG_QUERY(pg, err, "SELECT id FROM communities WHERE lower(name) = lower($1)",
-				 s->community),
-			s->community_id, sizeof(s->community_id), err);
+		                 s->community),
+		        s->community_id, sizeof(s->community_id), err);
 	if (r == 0 && made[0] != '\0')
 		r = done(PG_QUERY(pg, err,
-				  "INSERT INTO community_members (community_id, platform, user_id, "
-				  "user_name, role) "
-				  "VALUES ($1, $2, $3, $3, 'owner') ON CONFLICT DO NOTHING",
-				  made, s->platform, s->owner),
-			 err);
+		                  "INSERT INTO community_members (community_id, platform, user_id, "
+		                  "user_name, role) "
+		                  "VALUES ($1, $2, $3, $3, 'owner') ON CONFLICT DO NOTHING",
+		                  made, s->platform, s->owner),
+		         err);
 	return r;
 }
 
@@ -94,28 +94,28 @@ static int add_server(PGconn *pg, struct server *s, struct err *err)
 	const char *community = s->community_id[0] != '\0' ? s->community_id : NULL;
 	int r = done(
 		PG_QUERY(pg, err,
-			 "INSERT INTO servers AS s (owner, platform, server_id, channel, config) VALUES ($1, "
-			 "$2, $3, $4, "
-			 "jsonb_strip_nulls(jsonb_build_object('community_id', $5::integer))) "
-			 "ON CONFLICT (platform, (coalesce(server_id, '')), (coalesce(channel, ''))) DO "
-			 "UPDATE "
-			 "SET owner = excluded.owner, is_active = true, config = s.config || excluded.config",
-			 s->owner, s->platform, s->server, s->channel, community),
+	                 "INSERT INTO servers AS s (owner, platform, server_id, channel, config) VALUES ($1, "
+	                 "$2, $3, $4, "
+	                 "jsonb_strip_nulls(jsonb_build_object('community_id', $5::integer))) "
+	                 "ON CONFLICT (platform, (coalesce(server_id, '')), (coalesce(channel, ''))) DO "
+	                 "UPDATE "
+	                 "SET owner = excluded.owner, is_active = true, config = s.config || excluded.config",
+	                 s->owner, s->platform, s->server, s->channel, community),
 		err);
 
 	if (r == 0)
 		r = get(PG_QUERY(pg, err,
-				 "INSERT INTO entities AS e (platform, server_id, channel_id, owner, "
-				 "address, community_id, config) "
-				 "VALUES ($1, $2, $3, $4, $5, coalesce($6::integer, 1), "
-				 "jsonb_strip_nulls(jsonb_build_object('bot_account_id', $7::text))) "
-				 "ON CONFLICT (address) DO UPDATE SET owner = excluded.owner, is_active = "
-				 "true, "
-				 "community_id = coalesce($6::integer, e.community_id), config = e.config || "
-				 "excluded.config "
-				 "RETURNING entity_id",
-				 s->platform, s->server, s->channel, s->owner, s->address, community, s->bot),
-			s->entity_id, sizeof(s->entity_id), err);
+		                 "INSERT INTO entities AS e (platform, server_id, channel_id, owner, "
+		                 "address, community_id, config) "
+		                 "VALUES ($1, $2, $3, $4, $5, coalesce($6::integer, 1), "
+		                 "jsonb_strip_nulls(jsonb_build_object('bot_account_id', $7::text))) "
+		                 "ON CONFLICT (address) DO UPDATE SET owner = excluded.owner, is_active = "
+		                 "true, "
+		                 "community_id = coalesce($6::integer, e.community_id), config = e.config || "
+		                 "excluded.config "
+		                 "RETURNING entity_id",
+		                 s->platform, s->server, s->channel, s->owner, s->address, community, s->bot),
+		        s->entity_id, sizeof(s->entity_id), err);
 	return r;
 }
 
@@ -125,28 +125,28 @@ static int add_monitored(PGconn *pg, const struct server *s, struct err *err)
 	if (strcmp(s->platform, "twitch") == 0)
 		return done(
 			PG_QUERY(pg, err,
-				 "INSERT INTO twitch_channels AS c (channel_id, broadcaster_id, "
-				 "broadcaster_name) "
-				 "VALUES ($1, $1, coalesce($2, '')) ON CONFLICT (channel_id) DO UPDATE "
-				 "SET is_active = true, broadcaster_name = coalesce($2, c.broadcaster_name)",
-				 s->channel, s->name),
+		                 "INSERT INTO twitch_channels AS c (channel_id, broadcaster_id, "
+		                 "broadcaster_name) "
+		                 "VALUES ($1, $1, coalesce($2, '')) ON CONFLICT (channel_id) DO UPDATE "
+		                 "SET is_active = true, broadcaster_name = coalesce($2, c.broadcaster_name)",
+		                 s->channel, s->name),
 			err);
 	if (strcmp(s->platform, "discord") == 0)
 		return done(PG_QUERY(pg, err,
-				     "INSERT INTO discord_guilds AS g (guild_id, name, owner_id) VALUES ($1, "
-				     "coalesce($2, ''), $3) "
-				     "ON CONFLICT (guild_id) DO UPDATE SET is_active = true, name = "
-				     "coalesce($2, g.name)",
-				     s->server, s->name, s->owner),
-			    err);
+		                     "INSERT INTO discord_guilds AS g (guild_id, name, owner_id) VALUES ($1, "
+		                     "coalesce($2, ''), $3) "
+		                     "ON CONFLICT (guild_id) DO UPDATE SET is_active = true, name = "
+		                     "coalesce($2, g.name)",
+		                     s->server, s->name, s->owner),
+		            err);
 	if (strcmp(s->platform, "slack") == 0)
 		return done(PG_QUERY(pg, err,
-				     "INSERT INTO slack_guilds AS g (guild_id, name, owner_id) VALUES ($1, "
-				     "coalesce($2, ''), $3) "
-				     "ON CONFLICT (guild_id) DO UPDATE SET is_active = true, name = "
-				     "coalesce($2, g.name)",
-				     s->server, s->name, s->owner),
-			    err);
+		                     "INSERT INTO slack_guilds AS g (guild_id, name, owner_id) VALUES ($1, "
+		                     "coalesce($2, ''), $3) "
+		                     "ON CONFLICT (guild_id) DO UPDATE SET is_active = true, name = "
+		                     "coalesce($2, g.name)",
+		                     s->server, s->name, s->owner),
+		            err);
 	return 0;
 }
 
@@ -232,6 +232,7 @@ static int add(int argc, char **argv)
 	if (r == 0)
 		printf("%s is served, entity %s%s%s\n", s.address, s.entity_id,
 		       s.community != NULL ? ", community " : "", s.community != NULL ? s.community : "");
+	fflush(stdout); /* what comes now may take a while */
 	if (r == 0 && s.enable != NULL)
 		r = enable_commands(pg, s.entity_id, s.enable, true, s.wait_s, &n, &err);
 	if (r == 0 && s.enable != NULL)

@@ -61,12 +61,12 @@ static int check_spec(const char *spec, struct err *err)
 
 		if (str_int(value.p == NULL ? key : value, 1, 10000, &n) < 0)
 			return err_set(err, -EINVAL,
-				       "--partitions: \"" STR_FMT "\" is not <topic>=<1 to 10000>",
-				       STR_ARG(item));
+			               "--partitions: \"" STR_FMT "\" is not <topic>=<1 to 10000>",
+			               STR_ARG(item));
 		snprintf(name, sizeof(name), "waddle." STR_FMT, STR_ARG(key));
 		if (value.p != NULL && !str_eq(key, STR("default")) && topics_find(name) == NULL)
 			return err_set(err, -EINVAL, "--partitions: there is no topic \"" STR_FMT "\"",
-				       STR_ARG(key));
+			               STR_ARG(key));
 	}
 	return 0;
 }
@@ -101,9 +101,9 @@ static int create(int argc, char **argv)
 	};
 
 	if (cli_options(opts, "[--partitions <spec>] [--replicas <n>]",
-			"Makes every topic of the suite on the brokers in KAFKA_BROKERS; those that exist\n"
-			"are left as they are.",
-			argc, argv, 0, 0, &status) < 0)
+	                "Makes every topic of the suite on the brokers in KAFKA_BROKERS; those that exist\n"
+	                "are left as they are.",
+	                argc, argv, 0, 0, &status) < 0)
 		return status;
 	if (check_spec(spec, &err) < 0)
 		return cli_misused(argv[0], "%s", err.text);
@@ -148,7 +148,7 @@ static int list(int argc, char **argv)
 	};
 
 	if (cli_options(opts, "[--json]", "Shows the topics of the suite that are on the broker.", argc, argv,
-			0, 0, &status) < 0)
+	                0, 0, &status) < 0)
 		return status;
 	if (broker_open(&b, &err) < 0)
 		return cli_fail(&err);

@@ -26,7 +26,7 @@ static bool collected(const char *platform)
 }
 
 static PGresult *query_for(struct why *w, struct err *err, const char *before, const char *after,
-			   const char *param)
+                           const char *param)
 {
 	char sql[2048];
 
@@ -117,9 +117,9 @@ static int get_sent(struct why *w, struct err *err)
 	if (!collected(w->platform))
 		return 0;
 	w->sent = query_for(w, err, "SELECT state, error FROM ",
-			    "_outbox WHERE message_id = ANY($1::uuid[]) "
-			    "ORDER BY state = 'sent', state IN ('queued', 'sending'), arrival",
-			    ids.p);
+	                    "_outbox WHERE message_id = ANY($1::uuid[]) "
+	                    "ORDER BY state = 'sent', state IN ('queued', 'sending'), arrival",
+	                    ids.p);
 	return w->sent == NULL ? err->code : 0;
 }
 
@@ -170,19 +170,19 @@ static void judge_event(struct why *w)
 		conclude(w, verdict, "%s", *reason != '\0' ? reason : sentence(verdict));
 	} else if (w->event == NULL || PQntuples(w->event) == 0) {
 		conclude(w, "unknown",
-			 "Nothing is known of it: it never arrived, was plain chat (which is not kept), or "
-			 "is older than what is kept.");
+		         "Nothing is known of it: it never arrived, was plain chat (which is not kept), or "
+		         "is older than what is kept.");
 	} else if (*PQgetvalue(w->event, 0, 2) == 'f') {
 		conclude(w, "not_forwarded",
-			 "The collector keeps events of this kind (%s) and forwards none.",
-			 PQgetvalue(w->event, 0, 0));
+		         "The collector keeps events of this kind (%s) and forwards none.",
+		         PQgetvalue(w->event, 0, 0));
 	} else if (*PQgetvalue(w->event, 0, 1) == 'f') {
 		conclude(w, "unpublished",
-			 "The collector has it, but it is not on waddle.events yet: is the broker up?");
+		         "The collector has it, but it is not on waddle.events yet: is the broker up?");
 	} else {
 		conclude(w, "plain",
-			 "The router was given it and kept no decision: it was plain chat, or is still "
-			 "waiting there.");
+		         "The router was given it and kept no decision: it was plain chat, or is still "
+		         "waiting there.");
 	}
 }
 
@@ -195,11 +195,11 @@ static void judge_success(struct why *w)
 		bool waits = strcmp(state, "queued") == 0 || strcmp(state, "sending") == 0;
 
 		conclude(w, waits ? "sending" : "send_refused",
-			 "%s answered; its message is %s at the collector%s%s.", module, state,
-			 *error != '\0' ? ": " : "", error);
+		         "%s answered; its message is %s at the collector%s%s.", module, state,
+		         *error != '\0' ? ": " : "", error);
 	} else {
 		conclude(w, "answered", "%s ran %s and answered after %s ms.", module, command,
-			 PQgetvalue(w->runs, 0, 6));
+		         PQgetvalue(w->runs, 0, 6));
 	}
 }
 
@@ -218,12 +218,12 @@ static void judge(struct why *w)
 		conclude(w, "timeout", "%s did not answer %s in time.", module, command);
 	else if (strcmp(status, "failed") == 0)
 		conclude(w, "module_failed", "%s failed in %s: %s.", command, module,
-			 *error != '\0' ? error : "no reason given");
+		         *error != '\0' ? error : "no reason given");
 	else if (*PQgetvalue(w->runs, 0, 5) != 't')
 		conclude(w, "pending", "%s waits its turn; %s was not asked yet.", command, module);
 	else
 		conclude(w, "pending", "%s was asked to run %s and has not answered%s.", module, command,
-			 *PQgetvalue(w->runs, 0, 8) == 't' ? "; its time is over" : " yet");
+		         *PQgetvalue(w->runs, 0, 8) == 't' ? "; its time is over" : " yet");
 }
 
 static PGresult *get_hops(struct why *w, struct err *err)
@@ -253,19 +253,19 @@ static PGresult *get_hops(struct why *w, struct err *err)
 	buf_add(&sql, str_of(head));
 	if (collected(w->platform))
 		buf_printf(&sql,
-			   " UNION ALL SELECT 1, created_at, 'happened', '%s', event_type FROM %s_events "
-			   "WHERE event_id = $1"
-			   " UNION ALL SELECT 2, received_at, 'received', 'collector-%s', entity FROM "
-			   "%s_events WHERE event_id = $1"
-			   " UNION ALL SELECT 3, published_at, 'published', 'collector-%s', 'waddle.events' "
-			   "FROM %s_events "
-			   "WHERE event_id = $1"
-			   " UNION ALL SELECT 8, created_at, 'outbound', 'collector-%s', kind FROM %s_outbox "
-			   "WHERE message_id = ANY($3::uuid[])"
-			   " UNION ALL SELECT 9, sent_at, 'delivered', 'collector-%s', state FROM %s_outbox "
-			   "WHERE message_id = ANY($3::uuid[])",
-			   w->platform, w->platform, w->platform, w->platform, w->platform, w->platform,
-			   w->platform, w->platform, w->platform, w->platform);
+		           " UNION ALL SELECT 1, created_at, 'happened', '%s', event_type FROM %s_events "
+		           "WHERE event_id = $1"
+		           " UNION ALL SELECT 2, received_at, 'received', 'collector-%s', entity FROM "
+		           "%s_events WHERE event_id = $1"
+		           " UNION ALL SELECT 3, published_at, 'published', 'collector-%s', 'waddle.events' "
+		           "FROM %s_events "
+		           "WHERE event_id = $1"
+		           " UNION ALL SELECT 8, created_at, 'outbound', 'collector-%s', kind FROM %s_outbox "
+		           "WHERE message_id = ANY($3::uuid[])"
+		           " UNION ALL SELECT 9, sent_at, 'delivered', 'collector-%s', state FROM %s_outbox "
+		           "WHERE message_id = ANY($3::uuid[])",
+		           w->platform, w->platform, w->platform, w->platform, w->platform, w->platform,
+		           w->platform, w->platform, w->platform, w->platform);
 	buf_add(&sql, str_of(tail));
 	buf_add(&sql, (struct str){ "", 1 });
 	if (buf_str(&sql, &text) == 0)
@@ -341,10 +341,10 @@ int cmd_why(int argc, char **argv)
 	};
 
 	if (cli_options(opts, "<event-id> [--json]",
-			"Says what became of an event (twitch:8b0e2a54-...): each hop with its time, and the "
-			"one\n"
-			"reason when there was no answer.  Fails when nothing is known of it.",
-			argc, argv, 1, 1, &status) < 0)
+	                "Says what became of an event (twitch:8b0e2a54-...): each hop with its time, and the "
+	                "one\n"
+	                "reason when there was no answer.  Fails when nothing is known of it.",
+	                argc, argv, 1, 1, &status) < 0)
 		return status;
 	w.event_id = argv[1];
 	snprintf(platform, sizeof(platform), "%.*s", (int)strcspn(argv[1], ":"), argv[1]);

@@ -22,7 +22,7 @@ static int names_of(const char *list, struct buf *out, bool *ret_all, struct err
 
 		if (name.n <= (prefixed ? 1u : 0u) || name.n > 101)
 			return err_set(err, -EINVAL, "\"" STR_FMT "\" is not a command's name",
-				       STR_ARG(name));
+			               STR_ARG(name));
 		snprintf(text, sizeof(text), "%s" STR_FMT, prefixed ? "" : "!", STR_ARG(name));
 		if (n++ > 0)
 			buf_add(out, STR(","));
@@ -39,13 +39,14 @@ static int missing(PGconn *pg, const char *names, bool all, char **ret, struct e
 {
 	PGresult *res =
 		all ? PG_QUERY(pg, err,
-			       "SELECT 'any command' WHERE NOT EXISTS (SELECT FROM commands WHERE is_active)")
-		    : PG_QUERY(pg, err,
-			       "SELECT string_agg(n, ', ') FROM jsonb_array_elements_text($1::jsonb) n WHERE "
-			       "NOT EXISTS "
-			       "(SELECT FROM commands c WHERE c.is_active AND c.prefix = left(n, 1) "
-			       "AND c.command = lower(substr(n, 2)))",
-			       names);
+	                       "SELECT 'any command' WHERE NOT EXISTS (SELECT FROM commands WHERE "
+	                       "is_active)") :
+		      PG_QUERY(pg, err,
+	                       "SELECT string_agg(n, ', ') FROM jsonb_array_elements_text($1::jsonb) n WHERE "
+	                       "NOT EXISTS "
+	                       "(SELECT FROM commands c WHERE c.is_active AND c.prefix = left(n, 1) "
+	                       "AND c.command = lower(substr(n, 2)))",
+	                       names);
 
 	if (res == NULL)
 		return err->code;
@@ -70,13 +71,13 @@ static int wait_registered(PGconn *pg, const char *names, bool all, int64_t wait
 	cli_progress_end();
 	if (r == 0 && what != NULL)
 		r = err_set(err, -ENOENT,
-			    "%s is not registered: start its module, then `waddle commands enable`", what);
+		            "%s is not registered: start its module, then `waddle commands enable`", what);
 	free(what);
 	return r;
 }
 
 int enable_commands(PGconn *pg, const char *entity_id, const char *list, bool on, int64_t wait_s, int *ret_n,
-		    struct err *err)
+                    struct err *err)
 {
 	struct buf out = BUF(64 * 1024);
 	struct str names = STR_NONE;

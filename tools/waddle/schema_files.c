@@ -31,10 +31,10 @@ static int check(const struct schema_file *files, size_t n, struct err *err)
 	for (size_t i = 0; i < n; i++) {
 		if (!name_ok(files[i].name))
 			return err_set(err, -EINVAL, "%s: the name must be NNNN_<owner>_<what>.sql",
-				       files[i].name);
+			               files[i].name);
 		if (i > 0 && memcmp(files[i].name, files[i - 1].name, 4) == 0)
 			return err_set(err, -EINVAL, "%s and %s have the same number", files[i - 1].name,
-				       files[i].name);
+			               files[i].name);
 		if (!str_utf8_ok(str_of(files[i].text)))
 			return err_set(err, -EINVAL, "%s is not UTF-8", files[i].name);
 	}

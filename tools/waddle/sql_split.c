@@ -36,7 +36,7 @@ static size_t skip_quoted(struct str s, size_t i)
 {
 	char quote = s.p[i];
 	bool escapes = quote == '\'' && i > 0 && (s.p[i - 1] == 'E' || s.p[i - 1] == 'e') &&
-		       (i < 2 || !word_char(s.p[i - 2]));
+	               (i < 2 || !word_char(s.p[i - 2]));
 
 	for (i++; i < s.n; i++) {
 		if (escapes && s.p[i] == '\\')

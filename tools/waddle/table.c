@@ -4,7 +4,15 @@
 enum { COLUMN_MAX = 100, TABLE_MAX = 16 * 1024 * 1024 };
 
 /* Types of pg_type.dat that are JSON already. */
-enum { OID_BOOL = 16, OID_INT8 = 20, OID_INT2 = 21, OID_INT4 = 23, OID_JSON = 114, OID_JSONB = 3802 };
+enum {
+	OID_BOOL = 16,
+	OID_INT8 = 20,
+	OID_INT2 = 21,
+	OID_INT4 = 23,
+	OID_JSON = 114,
+	OID_NUMERIC = 1700,
+	OID_JSONB = 3802
+};
 
 struct table {
 	const char *const *headings;
@@ -68,8 +76,8 @@ static void put_json(struct buf *out, const char *text, Oid type, bool null)
 		buf_add(out, STR("null"));
 	else if (type == OID_BOOL)
 		buf_add(out, *text == 't' ? STR("true") : STR("false"));
-	else if (type == OID_INT8 || type == OID_INT4 || type == OID_INT2 || type == OID_JSON ||
-		 type == OID_JSONB)
+	else if (type == OID_INT8 || type == OID_INT4 || type == OID_INT2 || type == OID_NUMERIC ||
+	         type == OID_JSON || type == OID_JSONB)
 		buf_add(out, str_of(text));
 	else
 		buf_json(out, str_of(text));
