@@ -79,6 +79,7 @@ $B/tests/unit/test_%: $B/tests/unit/test_%.o $(HARNESS) $B/libcommon.a
 	@printf '  LD   %s\n' $@
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(ALL_L)
 $B/tests/unit/test_router_parse: $B/services/router/parse.o
+$B/tests/fuzz/fuzz_command $B/fuzz/fuzz_command: $B/services/router/parse.o
 $B/tests/integration/test_%: $B/tests/integration/test_%.o $(HARNESS) $B/libcommon.a
 	@printf '  LD   %s\n' $@
 	$(Q)$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(ALL_L)

@@ -27,7 +27,8 @@ static int hex4(struct str s, size_t at)
 static bool is_high(int v) { return v >= 0xD800 && v <= 0xDBFF; }
 static bool is_low(int v)  { return v >= 0xDC00 && v <= 0xDFFF; }
 
-/* What stands at s[at]: its length, and what to write instead (NULL: itself, "": nothing). */
+/* What stands at s[at]: its length, and what to write instead (NULL: itself, "": nothing).  0: an
+ * escape that is none.  That is no JSON, and taking something out behind it could make it one. */
 static size_t unit(struct str s, size_t at, const char **instead)
 {
 	struct str rest = { s.p + at, s.n - at };
@@ -45,13 +46,13 @@ static size_t unit(struct str s, size_t at, const char **instead)
 			*instead = REPLACEMENT;
 		return n == 0 ? 1 : n;
 	}
-	if (rest.n < 2 || rest.p[1] != 'u') {
-		/* An escape of one byte; a longer character behind the backslash is looked at by itself. */
-		return rest.n < 2 || (unsigned char)rest.p[1] >= 0x80 || rest.p[1] == '\0' ? 1 : 2;
-	}
+	if (rest.n < 2 || rest.p[1] == '\0' || strchr("\"\\/bfnrtu", rest.p[1]) == NULL)
+		return 0;
+	if (rest.p[1] != 'u')
+		return 2;
 	v = hex4(s, at + 2);
 	if (v < 0)
-		return 2;
+		return 0;
 	if (v == 0) {
 		*instead = "";
 		return 6;
@@ -71,7 +72,11 @@ struct str repair_json(struct str json, struct arena *mem)
 	char *out, *to;
 
 	while (at < json.n) {
-		at += unit(json, at, &instead);
+		size_t n = unit(json, at, &instead);
+
+		if (n == 0)
+			return json;
+		at += n;
 		if (instead != NULL) {
 			same = false;
 			extra += strlen(instead);
