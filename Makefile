@@ -130,6 +130,8 @@ fuzz:                                   ## fuzz every decoder, FUZZ_SECONDS each
 	    $(BUILD)/corpus/$${f#fuzz_} tests/fuzz/corpus/$${f#fuzz_} >$(BUILD)/crash/$$f.log 2>&1 \
 	    || { tail -n 40 $(BUILD)/crash/$$f.log; exit 1; }; \
 	  grep -E 'number_of_executed|new_units' $(BUILD)/crash/$$f.log; done
+coverage:                               ## line coverage after `make COVERAGE=1 check` (gcovr)
+	gcovr --root . --object-directory build/coverage --exclude 'tests/.*' --exclude 'bench/.*' --sort-percentage
 fuzzers: $(patsubst %,$B/fuzz/%,$(or $(F),$(notdir $(FUZZ))))
 $B/fuzz/fuzz_%: $B/tests/fuzz/fuzz_%.o $B/libcommon.a
 	@mkdir -p $(@D)
@@ -163,5 +165,5 @@ clean:                                  ## remove build/ (a running stack keeps 
 	rm -rf $(BUILD)
 
 .SECONDARY:
-.PHONY: all help clean lint format analyze install start stop status demo check check-one test tests headers docs fuzz fuzzers
+.PHONY: coverage all help clean lint format analyze install start stop status demo check check-one test tests headers docs fuzz fuzzers
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
