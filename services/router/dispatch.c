@@ -181,6 +181,7 @@ static void execution_row(struct turn *t, struct columns *cols, struct work *w, 
 	t->ship[t->n_ship++] = (struct shipment){
 		w, c, arena_str(t->mem, (struct str){ key, (size_t)n }), body,
 	};
+	sweeper_saw(w->r->sweeper, w->ev.received_at_ms);
 	columns_add(cols, ROW(DB_STR(str_of(c->execution_id)), DB_TIME(w->ev.received_at_ms),
 	                      DB_INT(c->route->id), DB_INT(place->entity_id), DB_INT(place->community_id),
 	                      DB_STR(w->ev.user.id), DB_STR(w->ev.user.name), DB_STR(w->ev.message_content),

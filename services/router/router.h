@@ -111,6 +111,8 @@ void registrar_close(struct registrar *g);
 
 /* sweeper.c */
 struct sweeper *sweeper_open(struct router *r) RETURNS_NONNULL;
+/* An execution of that time is about to be written; it will be looked after. */
+void sweeper_saw(struct sweeper *w, int64_t created_at_ms) NONNULL;
 void sweeper_close(struct sweeper *w);
 
 extern struct metric *const intake_metrics[], *const dispatch_metrics[], *const replies_metrics[],
