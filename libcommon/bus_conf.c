@@ -38,8 +38,9 @@ static const struct property consumer[] = {
 	{ "partition.assignment.strategy", "range" }, /* cooperative is sound only from 2.4 on */
 	{ "session.timeout.ms", "10000" },            /* a dead process is replaced in that time */
 	{ "queued.min.messages", "10000" },
-	{ "queued.max.messages.kbytes", "8192" },
-	{ "fetch.max.bytes", "4194304" },
+	{ "queued.max.messages.kbytes", "4096" },
+	{ "fetch.max.bytes", "2097152" },
+	{ "statistics.interval.ms", "10000" }, /* lag of what we did not reach yet */
 	{ "max.partition.fetch.bytes", "1048576" },
 };
 
@@ -209,6 +210,7 @@ rd_kafka_conf_t *bus_conf_consumer(struct bus_sub *sub, struct err *err)
 	set(conf, "enable.auto.commit", sub->c.group != NULL ? "true" : "false");
 	rd_kafka_conf_set_opaque(conf, sub);
 	rd_kafka_conf_set_rebalance_cb(conf, bus_rebalance);
+	rd_kafka_conf_set_stats_cb(conf, bus_lag_stats);
 	return conf;
 }
 

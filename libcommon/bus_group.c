@@ -31,6 +31,7 @@ void bus_part_gain(struct bus_sub *sub, const char *wire, int32_t partition)
 	p->at = (struct bus_part){ str_of(p->name), partition };
 	bus_mark_clear(&p->mark);
 	p->stored = p->first = p->next = -1;
+	p->told_lag = INT64_MIN;
 	p->refs = 1;
 	list_init(&p->node);
 	list_add_tail(&sub->parts, &p->node);

@@ -125,6 +125,7 @@ struct bus_assigned {
 	struct bus_mark   mark;
 	int64_t           stored;       /* offset last given to librdkafka */
 	int64_t           first, next;  /* offset first taken, and after the last; -1: none yet */
+	int64_t           told_lag;     /* by librdkafka's statistics; INT64_MIN: not yet */
 	unsigned          refs;         /* the list, and each held message */
 	bool              gone, wide;
 };
@@ -192,6 +193,7 @@ void bus_rejects_run(struct bus *b);
 
 /* bus_watch.c: is the broker there, are the topics there; lag and other gauges. */
 int  bus_stats(rd_kafka_t *rk, char *json, size_t n, void *opaque);
+int  bus_lag_stats(rd_kafka_t *rk, char *json, size_t n, void *opaque);
 void bus_trouble(rd_kafka_t *rk, int code, const char *reason, void *opaque);
 void bus_log(const rd_kafka_t *rk, int level, const char *what, const char *text);
 void bus_watch_tick(struct bus *b);

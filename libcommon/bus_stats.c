@@ -15,12 +15,16 @@ static void visit(struct bus_stats *ret, const struct str *path, int depth, stru
 	if (depth == 3 && str_eq(path[0], STR("brokers")) && str_eq(path[2], STR("state"))) {
 		if (str_eq(value, STR("UP")) || str_eq(value, STR("UPDATE")))
 			ret->broker_up = true;
-	} else if (depth == 5 && str_eq(path[0], STR("topics")) && str_eq(path[2], STR("partitions"))) {
-		/* Partition -1 is for messages without a home yet; the others come from the broker. */
-		if (str_eq(path[4], STR("unknown")) && str_eq(value, STR("false")) &&
-		    !str_starts(path[3], STR("-")))
-			ret->topic(ret->arg, path[1]);
+		return;
 	}
+	/* Partition -1 is for messages without a home yet; the others come from the broker. */
+	if (depth != 5 || !str_eq(path[0], STR("topics")) || !str_eq(path[2], STR("partitions")) ||
+	    str_starts(path[3], STR("-")))
+		return;
+	if (ret->topic != NULL && str_eq(path[4], STR("unknown")) && str_eq(value, STR("false")))
+		ret->topic(ret->arg, path[1]);
+	if (ret->lag != NULL && str_eq(path[4], STR("consumer_lag")))
+		ret->lag(ret->arg, path[1], path[3], value);
 }
 
 static void skip(struct str *text, size_t n)

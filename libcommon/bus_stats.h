@@ -1,5 +1,5 @@
 /* bus_stats.h - the few facts we want out of librdkafka's statistics, a JSON object of its own
- * making (STATISTICS.md): is a broker connected, which topics are there. */
+ * making (STATISTICS.md): is a broker connected, which topics are there, how far behind are we. */
 #ifndef BUS_STATS_H
 #define BUS_STATS_H
 
@@ -8,6 +8,8 @@
 struct bus_stats {
 	bool broker_up;                 /* at least one */
 	void (*topic)(void *arg, struct str name);      /* one that exists, possibly several times */
+	/* A consumer's own reckoning, -1: unknown.  NULL: not wanted. */
+	void (*lag)(void *arg, struct str topic, struct str partition, struct str messages);
 	void *arg;
 };
 

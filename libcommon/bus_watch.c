@@ -4,7 +4,10 @@
 #include "bus_stats.h"
 #include "log.h"
 
-enum { ABSENT_TWICE = 2 }; /* in a row, before it is said: at first nothing is known */
+enum {
+	ABSENT_TWICE = 2, /* in a row, before it is said: at first nothing is known */
+	LAG_UNKNOWN = -1, /* in the statistics */
+};
 
 static struct bus *bus_of(const rd_kafka_t *rk, void *opaque)
 {
@@ -52,10 +55,15 @@ static bool judge(struct bus_out *o, bool broker_up)
 		o->absent = 0;
 	} else if (broker_up && o->absent < ABSENT_TWICE && ++o->absent == ABSENT_TWICE) {
 		log_error(NULL, "topic_absent",
-			  "topic %s does not exist, create it with waddle topics create",
-			  rd_kafka_topic_name(o->rkt));
+		          "topic %s does not exist, create it with waddle topics create",
+		          rd_kafka_topic_name(o->rkt));
 	}
 	return o->seen;
+}
+
+static void not_understood(size_t n)
+{
+	log_rarely(60000, L_ERROR, NULL, "bus_stats", "%zu bytes of statistics not understood", n);
 }
 
 int bus_stats(rd_kafka_t *rk, char *json, size_t n, void *opaque)
@@ -69,7 +77,7 @@ int bus_stats(rd_kafka_t *rk, char *json, size_t n, void *opaque)
 			o->seen = false;
 	b->last_seen = NULL;
 	if (bus_stats_read((struct str){ json, n }, &s) < 0) {
-		log_rarely(60000, L_ERROR, NULL, "bus_stats", "%zu bytes of statistics not understood", n);
+		not_understood(n);
 		return 0;
 	}
 	for (size_t i = 0; i < BUS_OUT_CHAINS; i++)
@@ -122,15 +130,46 @@ void bus_log(const rd_kafka_t *rk, int level, const char *what, const char *text
 		log_debug(NULL, "bus_library", "%s: %s", what, text);
 }
 
-/* Behind what we know of the end, counting what is held as not done.  A partition that gave
- * nothing yet counts as read. */
+static void lag_told(void *arg, struct str topic, struct str partition, struct str messages)
+{
+	struct bus_sub *sub = arg;
+	int64_t number, lag;
+
+	if (str_int(partition, 0, INT32_MAX, &number) < 0 || str_int(messages, -1, INT64_MAX, &lag) < 0)
+		return;
+	LIST_EACH(n, tmp, &sub->parts) {
+		struct bus_assigned *p = CONTAINER_OF(n, struct bus_assigned, node);
+
+		if (p->at.partition == number && str_eq(str_of(p->wire), topic))
+			p->told_lag = lag;
+	}
+}
+
+/* Of a consumer: only for partitions that gave us nothing yet. */
+int bus_lag_stats(rd_kafka_t *rk, char *json, size_t n, void *opaque)
+{
+	struct bus_stats s = { .lag = lag_told, .arg = opaque };
+
+	IS_A((struct bus_sub *)opaque, SUB_MAGIC);
+	(void)rk;
+	if (bus_stats_read((struct str){ json, n }, &s) < 0)
+		not_understood(n);
+	return 0;
+}
+
+/* Behind what we know of the end, counting what is held as not done.  librdkafka cannot tell the
+ * lag of a group that never committed in that partition: it starts at the beginning. */
 static int64_t part_lag(const struct bus_sub *sub, const struct bus_assigned *p)
 {
 	int64_t low, high, at = p->mark.low >= 0 ? p->mark.low : p->first;
 
-	if (at < 0 || rd_kafka_get_watermark_offsets(sub->rk, p->wire, p->at.partition, &low, &high) !=
-			      RD_KAFKA_RESP_ERR_NO_ERROR)
+	if (at < 0 && (p->told_lag != LAG_UNKNOWN || sub->c.group == NULL))
+		return p->told_lag > 0 ? p->told_lag : 0;
+	if (rd_kafka_get_watermark_offsets(sub->rk, p->wire, p->at.partition, &low, &high) !=
+	    RD_KAFKA_RESP_ERR_NO_ERROR)
 		return 0;
+	if (at < 0)
+		at = low > 0 ? low : 0;
 	return high > at ? high - at : 0;
 }
 
@@ -138,10 +177,10 @@ int64_t bus_lag(const struct bus *b)
 {
 	int64_t lag = 0;
 
-	LIST_EACH (n, tmp, &b->subs) {
+	LIST_EACH(n, tmp, &b->subs) {
 		const struct bus_sub *sub = CONTAINER_OF(n, struct bus_sub, node);
 
-		LIST_EACH (k, tmp2, &sub->parts)
+		LIST_EACH(k, tmp2, &sub->parts)
 			lag += part_lag(sub, CONTAINER_OF(k, struct bus_assigned, node));
 	}
 	return lag;
@@ -151,7 +190,7 @@ void bus_watch_tick(struct bus *b)
 {
 	size_t held = 0;
 
-	LIST_EACH (n, tmp, &b->subs)
+	LIST_EACH(n, tmp, &b->subs)
 		held += CONTAINER_OF(n, struct bus_sub, node)->held.n;
 	metric_set(bus_metrics[BM_HELD], 0, (int64_t)held);
 	metric_set(bus_metrics[BM_UNSENT], 0, (int64_t)b->unsent.n);

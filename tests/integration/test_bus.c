@@ -650,6 +650,25 @@ static void lag_counts_what_is_behind_and_what_is_held(void **state)
 	assert_int_equal(bus_lag(c->b), 0);
 }
 
+static bool lag_is_told(void *arg)
+{
+	struct bus_client *c = arg;
+
+	return bus_lag(c->b) == 70;
+}
+
+static void lag_counts_what_was_never_reached(void **state)
+{
+	struct fixture *f = *state;
+	struct bus_client *c = &f->c;
+
+	bus_client_consume(c, "waddle.test", events, 1000);
+	bus_pause(c->sub);
+	send_numbered(c, 0, 70);
+	assert_true(service_run(&c->s, lag_is_told, c, 40000));
+	assert_int_equal(c->seen, 0);
+}
+
 static void bad_settings_are_all_named_and_no_bus_is_opened(void **state)
 {
 	struct service s = { .name = "test" };
@@ -701,6 +720,7 @@ int main(void)
 		RUN(creating_topics_twice_changes_nothing),
 		RUN(more_replicas_than_brokers_are_refused_by_name),
 		RUN(lag_counts_what_is_behind_and_what_is_held),
+		RUN(lag_counts_what_was_never_reached),
 		RUN(bad_settings_are_all_named_and_no_bus_is_opened),
 	};
 

@@ -208,6 +208,31 @@ static void a_broker_that_is_not_up_counts_as_down(void **state)
 	assert_true(up);
 }
 
+static void lagging(void *arg, struct str name, struct str partition, struct str messages)
+{
+	struct found *f = arg;
+	size_t n = strlen(f->names);
+
+	snprintf(f->names + n, sizeof(f->names) - n, STR_FMT "/" STR_FMT "=" STR_FMT ",", STR_ARG(name),
+	         STR_ARG(partition), STR_ARG(messages));
+}
+
+static void a_consumers_statistics_tell_its_lag(void **state)
+{
+	struct found f = { "" };
+	struct bus_stats s = { .lag = lagging, .arg = &f };
+
+	(void)state;
+	assert_int_equal(
+		bus_stats_read(
+			STR("{\"topics\":{\"t\":{\"partitions\":{\"0\":{\"consumer_lag\":12},"
+	                    "\"7\":{\"unknown\":false,\"consumer_lag\":-1},\"-1\":{\"consumer_lag\":3}}"
+	                    "}},\"consumer_lag\":9}"),
+			&s),
+		0);
+	assert_string_equal(f.names, "t/0=12,t/7=-1,");
+}
+
 static void strange_statistics_do_no_harm(void **state)
 {
 	static const char *const bad[] = {
@@ -236,6 +261,7 @@ int main(void)
 		cmocka_unit_test(no_topic_is_in_the_table_twice),
 		cmocka_unit_test(statistics_tell_the_broker_and_the_topics),
 		cmocka_unit_test(a_broker_that_is_not_up_counts_as_down),
+		cmocka_unit_test(a_consumers_statistics_tell_its_lag),
 		cmocka_unit_test(strange_statistics_do_no_harm),
 	};
 
