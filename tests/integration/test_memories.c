@@ -745,7 +745,7 @@ static void assert_each_once(size_t n)
 
 static void say_quotes(size_t from, size_t to)
 {
-	char text[24];
+	char text[32];
 
 	for (size_t i = from; i < to; i++) {
 		snprintf(text, sizeof text, "number %zu", i);
