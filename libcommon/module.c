@@ -25,7 +25,7 @@ static const char *const outcome_names[] = {
 	[INTERNAL] = "internal",
 };
 METRIC_BY(commands_total, METRIC_COUNTER, "waddle_module_commands_total", "Commands answered, by outcome.",
-	  "outcome", outcome_names);
+          "outcome", outcome_names);
 METRIC(command_seconds, METRIC_HISTOGRAM, "waddle_module_command_seconds",
        "From the start of a command until its answer stands.");
 METRIC(inbox_hits, METRIC_COUNTER, "waddle_module_inbox_hits_total",
@@ -34,11 +34,52 @@ METRIC(dropped, METRIC_COUNTER, "waddle_module_deadline_dropped_total",
        "Commands dropped because their deadline had passed.");
 METRIC(waiting, METRIC_GAUGE, "waddle_module_waiting", "Commands waiting for others of their community.");
 struct metric *const module_metrics[] = { &commands_total, &command_seconds, &inbox_hits,
-					  &dropped,        &waiting,         NULL };
+	                                  &dropped,        &waiting,         NULL };
+
+/* One cell per row of the tables, and one for what was none of them. */
+static struct metric by_sub = {
+	.name = "waddle_module_sub_commands_total",
+	.help = "Commands that ran, by sub-command; none: help, unknown or refused before.",
+	.kind = METRIC_COUNTER,
+	.label = "sub"
+};
+static struct metric *const by_sub_table[] = { &by_sub, NULL };
+static const struct command **subs;
+
+static void sub_metric_make(const struct module *m)
+{
+	const char **names;
+	unsigned n = 1;
+
+	for (const struct module_command *c = m->commands; c->name != NULL; c++)
+		for (const struct command *s = c->subs; s->name != NULL; s++)
+			n++;
+	names = XNEW_N(const char *, n);
+	subs = XNEW_N(const struct command *, n);
+	by_sub.values = names;
+	by_sub.cells = XNEW_N(struct metric_cell, n);
+	names[by_sub.n_cells++] = "none";
+	for (const struct module_command *c = m->commands; c->name != NULL; c++) {
+		for (const struct command *s = c->subs; s->name != NULL; s++) {
+			subs[by_sub.n_cells] = s;
+			names[by_sub.n_cells++] = s->name[0] != '\0' ? s->name : c->name;
+		}
+	}
+}
+
+static unsigned sub_cell(const struct command *c)
+{
+	unsigned i = by_sub.n_cells;
+
+	while (--i > 0 && subs[i] != c)
+		;
+	return i;
+}
 
 void module_count(const struct run *run)
 {
 	metric_add(&commands_total, (unsigned)run->outcome, 1);
+	metric_add(&by_sub, sub_cell(run->cmd), 1);
 	metric_observe_us(&command_seconds, 0, clock_exact_us() - run->began_us);
 }
 
@@ -81,20 +122,20 @@ static void make_names(struct engine *e)
 		if (*c == '-')
 			*c = '_';
 	e->inbox_insert = text_of("INSERT INTO %s_inbox (execution_id, created_at, reply) "
-				  "SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::jsonb[])",
-				  table);
+	                          "SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::jsonb[])",
+	                          table);
 	e->inbox_find = text_of("SELECT i.execution_id::text, i.reply::text FROM %s_inbox i "
-				"JOIN unnest($1::uuid[], $2::timestamptz[]) AS w (execution_id, created_at) "
-				"USING (execution_id, created_at) WHERE i.state = 'done'",
-				table);
+	                        "JOIN unnest($1::uuid[], $2::timestamptz[]) AS w (execution_id, created_at) "
+	                        "USING (execution_id, created_at) WHERE i.state = 'done'",
+	                        table);
 	e->commands_topic = text_of("waddle.commands.%s", e->s->name);
 	e->responses_topic = text_of("waddle.responses.%s", e->s->name);
 	e->group = text_of("waddle.%s", e->s->name);
 	e->stored[0] = (struct js_field){ .key = "parts",
-					  .type = JS_OBJECTS,
-					  .size = sizeof(struct response),
-					  .max = 64,
-					  .fields = envelope_fields[ENV_RESPONSE] };
+		                          .type = JS_OBJECTS,
+		                          .size = sizeof(struct response),
+		                          .max = 64,
+		                          .fields = envelope_fields[ENV_RESPONSE] };
 	free(table);
 }
 
@@ -111,9 +152,9 @@ static struct engine *engine_new(struct module *m)
 	e->m = m;
 	e->s = &m->service;
 	e->conf = *(const struct engine_conf *)m->service.settings;
-	e->max_waves = m->service.base.database_pool_write < WAVES_MAX
-			       ? (unsigned)m->service.base.database_pool_write
-			       : WAVES_MAX;
+	e->max_waves = m->service.base.database_pool_write < WAVES_MAX ?
+	                       (unsigned)m->service.base.database_pool_write :
+	                       WAVES_MAX;
 	if (e->conf.together <= 1 || e->max_waves == 0)
 		e->max_waves = (unsigned)m->service.base.database_pool_write;
 	if (e->max_waves == 0)
@@ -134,14 +175,14 @@ static int start(struct service *s, struct err *err)
 	struct engine *e = engine_new(m);
 	const char *const topics[] = { e->commands_topic, NULL };
 	const struct bus_consumer consumer = { .group = e->group,
-					       .topics = topics,
-					       .max_held = (int)e->conf.held,
-					       .message = run_arrived,
-					       .arg = e };
+		                               .topics = topics,
+		                               .max_held = (int)e->conf.held,
+		                               .message = run_arrived,
+		                               .arg = e };
 	const struct db_conf db = { .write_url = s->base.database_url,
-				    .read_url = s->base.database_read_url,
-				    .write_conns = (int)s->base.database_pool_write,
-				    .read_conns = (int)s->base.database_pool_read };
+		                    .read_url = s->base.database_read_url,
+		                    .write_conns = (int)s->base.database_pool_write,
+		                    .read_conns = (int)s->base.database_pool_read };
 	int r;
 
 	m->engine = e;
@@ -184,6 +225,24 @@ static void free_rest(struct engine *e)
 	}
 }
 
+/* Last of all: what was to happen at the end of this turn still sees the engine. */
+static void engine_free(void *arg)
+{
+	struct engine *e = arg;
+
+	free_rest(e);
+	lanes_clear(&e->lanes);
+	while (e->n_spare > 0)
+		arena_free(e->spare[--e->n_spare]);
+	free(e->inbox_insert);
+	free(e->inbox_find);
+	free(e->commands_topic);
+	free(e->responses_topic);
+	free(e->group);
+	NOT_A_MORE(e, ENGINE_MAGIC);
+	free(e);
+}
+
 static void stop(struct service *s)
 {
 	struct module *m = module_of(s);
@@ -196,26 +255,19 @@ static void stop(struct service *s)
 	db_close(e->db);
 	bus_close(e->bus);
 	service_off_turn(s, wave_turn, e);
-	free_rest(e);
 	if (m->stop != NULL)
 		m->stop(m);
-	lanes_clear(&e->lanes);
-	while (e->n_spare > 0)
-		arena_free(e->spare[--e->n_spare]);
-	free(e->inbox_insert);
-	free(e->inbox_find);
-	free(e->commands_topic);
-	free(e->responses_topic);
-	free(e->group);
-	free(e);
 	m->engine = NULL;
+	service_later(s, engine_free, e);
 }
 
 int module_main(struct module *m, int argc, char **argv)
 {
 	static struct engine_conf conf;
-	static struct metric *const *const metrics[] = { module_metrics, db_metrics, bus_metrics, NULL };
+	static struct metric *const *const metrics[] = { module_metrics, by_sub_table, db_metrics,
+		                                         bus_metrics, NULL };
 
+	sub_metric_make(m);
 	m->service.vars = vars;
 	m->service.settings = &conf;
 	m->service.needs = NEEDS_DATABASE | NEEDS_KAFKA;
@@ -223,5 +275,5 @@ int module_main(struct module *m, int argc, char **argv)
 	m->service.start = start;
 	m->service.drain = drain;
 	m->service.stop = stop;
-	return service_main(&m->service, argc, argv);
+	return service_main(&m->service, argc, argv); /* the names above are wanted until the end */
 }

@@ -85,7 +85,7 @@ void answer_text(struct run *run, enum outcome why, bool success, struct str tex
 	p->success = success;
 	if (!success)
 		p->error_message = arena_printf(run->mem, "%s: " STR_FMT,
-						why == INTERNAL ? "internal" : "unavailable", STR_ARG(text));
+		                                why == INTERNAL ? "internal" : "unavailable", STR_ARG(text));
 	parts_finish(run, why);
 }
 
@@ -167,9 +167,9 @@ void reply_as(struct request *r, const struct response *parts, size_t n)
 		p->success = true;
 		p->chat_message = fit(run, p->chat_message);
 		struct str *texts[] = { &p->response_data,    &p->chat_message,     &p->media_url,
-					&p->ticker_text,      &p->content,          &p->style,
-					&p->form_title,       &p->form_description, &p->form_submit_url,
-					&p->form_callback_url };
+			                &p->ticker_text,      &p->content,          &p->style,
+			                &p->form_title,       &p->form_description, &p->form_submit_url,
+			                &p->form_callback_url };
 		for (size_t t = 0; t < ARRAY_LEN(texts); t++)
 			copy_text(run, texts[t]);
 	}
@@ -242,9 +242,9 @@ void answer_send(struct run *run)
 {
 	struct engine *e = run->e;
 	struct envelope env = { .kind = ENV_RESPONSE,
-				.source = str_of(e->s->name),
-				.traceparent = run->env.traceparent,
-				.lsn = run->lsn };
+		                .source = str_of(e->s->name),
+		                .traceparent = run->env.traceparent,
+		                .lsn = run->lsn };
 	const char *topic = run->env.reply_topic.n > 0 ? run->env.reply_topic.p : e->responses_topic;
 	int r = 0;
 

@@ -33,7 +33,7 @@ void lanes_clear(struct lanes *l)
 	struct list *all[] = { &l->ready, &l->running, &l->idle };
 
 	for (size_t i = 0; i < ARRAY_LEN(all); i++)
-		LIST_EACH (n, tmp, all[i])
+		LIST_EACH(n, tmp, all[i])
 			lane_free(l, CONTAINER_OF(n, struct lane, place));
 	hash_clear(&l->all);
 }

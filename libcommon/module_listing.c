@@ -3,11 +3,12 @@
 
 #include "clock.h"
 #include "err.h"
+#include "log.h"
 
 enum { ENTRY_OVERHEAD = 32 }; /* "#1234567890 ", quotes, dashes, the newline */
 
 void listing_begin(struct listing *l, struct request *r, const char *title, int64_t total, int64_t page,
-		   int entries, int fields)
+                   int entries, int fields)
 {
 	struct platform_ways w = platform_ways(r->msg->platform);
 	int64_t pages = (total + w.entries - 1) / w.entries;
@@ -15,7 +16,7 @@ void listing_begin(struct listing *l, struct request *r, const char *title, int6
 
 	*l = (struct listing){ .r = r, .text = BUF(64 * 1024), .ways = w, .field = w.field };
 	buf_printf(&l->text, "%s (%lld), page %lld/%lld", title, (long long)total, (long long)page,
-		   (long long)(pages > 0 ? pages : 1));
+	           (long long)(pages > 0 ? pages : 1));
 	room = w.chars - args_chars((struct str){ l->text.p, l->text.n });
 	each = entries > 0 ? room / (size_t)entries : room;
 	each = each > ENTRY_OVERHEAD ? (each - ENTRY_OVERHEAD) / (size_t)fields : 1;
@@ -57,7 +58,7 @@ void listing_reply(struct listing *l)
 struct str request_zone(const struct request *r)
 {
 	static const struct js_field outer[] = { { .key = "community", .type = JS_RAW, .optional = true },
-						 { 0 } };
+		                                 { 0 } };
 	static const struct js_field inner[] = {
 		{ .key = "timezone", .type = JS_STR, .optional = true, .max = 64 }, { 0 }
 	};
@@ -72,9 +73,15 @@ struct str request_zone(const struct request *r)
 
 struct str request_when(const struct request *r, int64_t unix_ms)
 {
-	char text[CLOCK_TEXT];
+	struct str zone = request_zone(r);
+	struct civil c;
 
-	clock_text(unix_ms, text); /* 2026-03-28T18:30:00.000Z */
-	text[10] = ' ';
-	return arena_printf(r->mem, "%.16s UTC", text);
+	if (civil_from_unix(unix_ms, zone, &c) != 0) {
+		log_rarely(60000, L_WARN, r->log, "zone_unknown", "no zone " STR_FMT ", showing UTC",
+		           STR_ARG(zone));
+		zone = STR("UTC");
+		c = civil_of_utc_s(unix_ms / 1000);
+	}
+	return arena_printf(r->mem, "%04d-%02d-%02d %02d:%02d " STR_FMT, c.year, c.month, c.day, c.hour,
+	                    c.minute, STR_ARG(zone));
 }

@@ -47,11 +47,11 @@ void registry_send(struct engine *e, int status)
 	struct arena *mem = arena_new(4096, 1 << 20);
 	struct registry_command *rows = arena_alloc(mem, MAX_ROOTS * sizeof *rows);
 	struct registry reg = { .name = str_of(e->s->name),
-				.version = str_of(e->s->version),
-				.instance = e->s->base.instance,
-				.kind = KIND_MODULE,
-				.status = status,
-				.heartbeat_at_ms = clock_unix_ms() };
+		                .version = str_of(e->s->version),
+		                .instance = e->s->base.instance,
+		                .kind = KIND_MODULE,
+		                .status = status,
+		                .heartbeat_at_ms = clock_unix_ms() };
 	struct envelope env = { .kind = ENV_REGISTRY, .source = str_of(e->s->name) };
 	size_t n = 0;
 	int r;

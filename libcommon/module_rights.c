@@ -4,7 +4,7 @@
 #include "err.h"
 
 static const char *const names[] = { "everybody", "member", "subscriber", "vip",
-				     "moderator", "admin",  "owner",      NULL };
+	                             "moderator", "admin",  "owner",      NULL };
 
 const char *need_name(enum need need)
 {
@@ -58,7 +58,7 @@ static enum need raw_role(struct str raw, enum need otherwise)
 enum need rights_need(const struct command *c, struct str config, struct arena *mem)
 {
 	static const struct js_field min_role[] = { { .key = "min_role", .type = JS_RAW, .optional = true },
-						    { 0 } };
+		                                    { 0 } };
 	const struct js_field by_sub[] = { { .key = c->name, .type = JS_RAW, .optional = true }, { 0 } };
 	struct str roles = STR_NONE, role = STR_NONE;
 	struct err ignored = { 0 };

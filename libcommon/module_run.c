@@ -159,7 +159,7 @@ static void help(struct run *run, const struct str *words, size_t n)
 	c = n > 0 ? command_find(run->root->subs, words, n, &used) : NULL;
 	if (c != NULL)
 		command_help_one(c, run->msg.command, newline, rights_need(c, run->msg.config, run->mem),
-				 &text);
+		                 &text);
 	else if (n > 0)
 		command_unknown(run->root->subs, words, n, &text);
 	else
@@ -232,6 +232,11 @@ static void check_and_run(struct run *run)
 static void start(struct run *run)
 {
 	ASSERT(run->pending == 0 && run->wave == NULL);
+	if (run->e->stopping) {
+		lane_go_on(run);
+		run_free(run, false);
+		return;
+	}
 	if (pointless(run)) {
 		drop(run);
 		return;
@@ -265,9 +270,9 @@ static void retry_later(struct engine *e)
 {
 	if (e->away && !timer_running(&e->retry_timer))
 		timer_start(e->s, &e->retry_timer,
-			    RETRY_BASE_MS / 2 +
-				    clock_backoff_ms(e->away_tries++, RETRY_BASE_MS, RETRY_MAX_MS),
-			    retry_all, e);
+		            RETRY_BASE_MS / 2 +
+		                    clock_backoff_ms(e->away_tries++, RETRY_BASE_MS, RETRY_MAX_MS),
+		            retry_all, e);
 }
 
 static void retry_all(void *arg)
@@ -380,7 +385,7 @@ void run_failed(struct run *run, const struct err *err)
 	}
 	log_error(&run->log, "command_failed", "%s: %s", run->cmd != NULL ? run->cmd->name : "?", err->text);
 	snprintf(text, sizeof text, "Something went wrong on our side (" STR_FMT ").",
-		 STR_ARG(run->msg.execution_id));
+	         STR_ARG(run->msg.execution_id));
 	give_up(run, INTERNAL, text);
 }
 
@@ -390,7 +395,7 @@ void run_kick(struct engine *e)
 {
 	struct lane_job *job;
 
-	if (e->kicking || e->away)
+	if (e->kicking || e->away || e->stopping)
 		return;
 	e->kicking = true;
 	while (!e->away && (job = lanes_next(&e->lanes)) != NULL)
@@ -446,8 +451,8 @@ void run_arrived(void *arg, struct bus_msg *m)
 	}
 	run->mark = arena_mark(run->mem);
 	run->log = (struct log_ctx){ .event_id = run->msg.event_id,
-				     .module = str_of(e->s->name),
-				     .community = run->msg.community_id };
+		                     .module = str_of(e->s->name),
+		                     .community = run->msg.community_id };
 	if (run->env.traceparent.n >= 35)
 		run->log.trace = (struct str){ run->env.traceparent.p + 3, 32 };
 	if (lanes_add(&e->lanes, run->msg.community_id, &run->job) != 0) {

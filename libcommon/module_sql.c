@@ -116,7 +116,9 @@ static struct db_param *params_copy(struct arena *mem, const struct db_param *pa
 static void read_send(struct run *run, struct call *c, const struct db_param *params, size_t n)
 {
 	uint64_t own = lanes_lsn(&run->e->lanes, run->msg.community_id);
-	struct db_opts opts = { .to = DB_READ, .after_lsn = own > run->env.lsn ? own : run->env.lsn };
+	/* A standby that cancelled it (conflict with its replay) is not asked again. */
+	struct db_opts opts = { .to = run->tries == 0 ? DB_READ : DB_WRITE,
+		                .after_lsn = own > run->env.lsn ? own : run->env.lsn };
 	int r = db_send(run->e->db, opts, read_back, c, c->sql, params, n);
 
 	if (r != 0) {
@@ -126,7 +128,7 @@ static void read_send(struct run *run, struct call *c, const struct db_param *pa
 }
 
 void request_sql(struct request *r, enum db_to to, request_then *then, const char *sql,
-		 const struct db_param *params, size_t n)
+                 const struct db_param *params, size_t n)
 {
 	struct run *run = run_of(r);
 	struct call *c = ARENA_NEW(run->mem, struct call);

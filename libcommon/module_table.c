@@ -27,7 +27,7 @@ static bool starts_with_name(const char *name, const struct str *words, size_t n
 }
 
 static void try_name(const struct command *c, const char *name, const struct str *words, size_t n,
-		     const struct command **best, size_t *best_words)
+                     const struct command **best, size_t *best_words)
 {
 	size_t len = words_in(name);
 
@@ -38,7 +38,7 @@ static void try_name(const struct command *c, const char *name, const struct str
 }
 
 const struct command *command_find(const struct command *table, const struct str *words, size_t n,
-				   size_t *ret_words)
+                                   size_t *ret_words)
 {
 	const struct command *best = NULL;
 
@@ -179,11 +179,11 @@ void command_usage(const struct command *c, struct str root, struct buf *out)
 	grammar(c, root, out);
 	if (c->example != NULL)
 		buf_printf(out, "  e.g. !" STR_FMT "%s%s %s", STR_ARG(root), c->name[0] != '\0' ? " " : "",
-			   c->name, c->example);
+		           c->name, c->example);
 }
 
 void command_help(const struct command *table, struct str root, const char *newline,
-		  bool (*may)(void *arg, const struct command *c), void *arg, struct buf *out)
+                  bool (*may)(void *arg, const struct command *c), void *arg, struct buf *out)
 {
 	bool any = false;
 
@@ -191,14 +191,14 @@ void command_help(const struct command *table, struct str root, const char *newl
 		if (!may(arg, c))
 			continue;
 		buf_printf(out, "%s!" STR_FMT "%s%s: %s", any ? newline : "", STR_ARG(root),
-			   c->name[0] != '\0' ? " " : "", c->name, c->help);
+		           c->name[0] != '\0' ? " " : "", c->name, c->help);
 		any = true;
 	}
 	buf_printf(out, "%s!" STR_FMT " help {command} says more.", any ? newline : "", STR_ARG(root));
 }
 
 void command_help_one(const struct command *c, struct str root, const char *newline, enum need need,
-		      struct buf *out)
+                      struct buf *out)
 {
 	struct buf limits = BUF(1024);
 	struct str text;
@@ -209,6 +209,6 @@ void command_help_one(const struct command *c, struct str root, const char *newl
 	if (buf_str(&limits, &text) == 0 && text.n > 0)
 		buf_printf(out, "%sLimits: " STR_FMT, newline, STR_ARG(text));
 	buf_printf(out, "%sFor: %s%s%s", newline, need_name(need), c->label != NULL ? " or label " : "",
-		   c->label != NULL ? c->label : "");
+	           c->label != NULL ? c->label : "");
 	buf_clear(&limits);
 }

@@ -78,7 +78,7 @@ int wave_join(struct run *run, struct err *err)
 
 static void let_in_waiting(struct engine *e)
 {
-	while (!list_empty(&e->want_wave)) {
+	while (!e->stopping && !list_empty(&e->want_wave)) {
 		struct run *run = CONTAINER_OF(e->want_wave.next, struct run, place);
 		struct err err = { 0 };
 
@@ -189,14 +189,14 @@ static void find_all(struct wave *w)
 	size_t n = 0;
 	int r;
 
-	LIST_EACH (node, tmp, &w->members) {
+	LIST_EACH(node, tmp, &w->members) {
 		const struct run *run = CONTAINER_OF(node, struct run, place);
 
 		ids[n] = DB_STR(run->msg.execution_id);
 		times[n++] = DB_TIME(run->msg.created_at_ms);
 	}
 	r = db_send(w->e->db, opts, found, w, w->e->inbox_find,
-		    (struct db_param[]){ DB_ARRAY(ids, n), DB_ARRAY(times, n) }, 2);
+	            (struct db_param[]){ DB_ARRAY(ids, n), DB_ARRAY(times, n) }, 2);
 	free(ids);
 	free(times);
 	if (r != 0) {
@@ -248,7 +248,7 @@ static void commit(struct wave *w)
 
 	ASSERT(w->state == FLYING && w->open == 0);
 	w->state = COMMITTING;
-	LIST_EACH (node, tmp, &w->members) {
+	LIST_EACH(node, tmp, &w->members) {
 		const struct run *run = CONTAINER_OF(node, struct run, place);
 		struct str reply = STR_NONE;
 
@@ -261,7 +261,7 @@ static void commit(struct wave *w)
 		replies[n++] = DB_STR(reply);
 	}
 	r = db_tx_send(w->tx, inbox_written, w, e->inbox_insert,
-		       (struct db_param[]){ DB_ARRAY(ids, n), DB_ARRAY(times, n), DB_ARRAY(replies, n) }, 3);
+	               (struct db_param[]){ DB_ARRAY(ids, n), DB_ARRAY(times, n), DB_ARRAY(replies, n) }, 3);
 	for (size_t i = 0; i < n; i++)
 		buf_clear(&texts[i]);
 	free(texts);
@@ -317,7 +317,8 @@ void wave_statement_failed(struct run *run, const struct err *err)
 	if (w->e->gathering == w)
 		w->e->gathering = NULL;
 	w->state = FAILED;
-	db_tx_abort(w->tx);
+	if (!w->e->stopping) /* else db_close() ends it */
+		db_tx_abort(w->tx);
 	wave_statement_over(w);
 }
 
