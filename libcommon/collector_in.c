@@ -7,56 +7,16 @@
  *
  * After the commit the event goes out at once.  What does not reach the broker - it is away, this
  * process dies, the answer of the commit was lost - is found by the sweeper: processed is false. */
-#include "collector.h"
-#include "batch.h"
+#include "collector_in.h"
 #include "bus.h"
-#include "clock.h"
-#include "collector_int.h"
+#include "db.h"
 #include "err.h"
-#include "hash.h"
 #include "ids.h"
-#include "list.h"
 #include "log.h"
 #include "metrics.h"
 #include "service.h"
 
-enum { STORE_MS = 2500, SWEEP_MS = 5000, SWEEP_AGE_S = 10, SWEEP_ROWS = 512, STORE_COLUMNS = 14 };
-
-struct collector {
-	unsigned        magic;
-	struct service *s;
-	struct db      *db;
-	struct bus     *bus;
-	struct arena   *mem;            /* of the statements below */
-	const char     *platform, *events_topic;
-	int             store_ms;
-	struct batch_spec store_spec, processed_spec, scored_spec;
-	struct batch   *store, *processed, *scored;
-	const char     *sweep_sql, *sweep_activities_sql;
-	struct timer    sweep;
-	int             sweeping;       /* statements under way */
-	struct hash_table flying;       /* publishings by event id: not for the sweeper */
-	struct list     all;
-	bool            closing;
-};
-enum { COLLECTOR_MAGIC = 0xc011ec70 };
-
-/* An event between its commit and the broker's acknowledgements. */
-struct flight {
-	unsigned         magic;
-	struct collector *c;
-	struct list      node;
-	struct hash_node by_id;
-	struct timer     timer;
-	collector_stored *done;         /* NULL once told */
-	void            *arg;
-	struct arena    *mem;
-	struct str       event_id, entity, message, traceparent;   /* message.p NULL: not forwarded */
-	struct activity  act;           /* activity_type.p NULL: none */
-	int64_t          created_at_ms, started_us;
-	unsigned         open;          /* things that still have to call back */
-};
-enum { FLIGHT_MAGIC = 0xc011ec71 };
+enum { STORE_MS = 2500, BACKLOG_MAX = 1000000, DEDUPE_MS = 48 * 3600 * 1000, STORE_COLUMNS = 14 };
 
 static const char *const stored_names[] = { "new", "again", "failed" };
 METRIC_BY(events, METRIC_COUNTER, "waddle_collector_events_total", "Events by what became of them.", "result",
@@ -65,13 +25,12 @@ METRIC(store_seconds, METRIC_HISTOGRAM, "waddle_collector_store_seconds", "From 
 METRIC(publish_seconds, METRIC_HISTOGRAM, "waddle_collector_publish_seconds",
        "From the request to the broker's acknowledgement.");
 METRIC(in_flight, METRIC_GAUGE, "waddle_collector_in_flight", "Events stored or being stored and not yet on the topic.");
-METRIC(swept, METRIC_COUNTER, "waddle_collector_sweeper_sent_total", "Rows published by the sweeper.");
 METRIC(activities, METRIC_COUNTER, "waddle_collector_activities_total", "Activities published.");
 struct metric *const collector_in_metrics[] = {
-	&events, &store_seconds, &publish_seconds, &in_flight, &swept, &activities, NULL,
+	&events, &store_seconds, &publish_seconds, &in_flight, &activities, NULL,
 };
 
-static void flight_end(struct flight *f)
+void flight_end(struct flight *f)
 {
 	struct collector *c = f->c;
 
@@ -133,7 +92,7 @@ static void event_sent(void *arg, const struct err *err)
 	flight_end(f);
 }
 
-static void publish(struct flight *f)
+void flight_publish(struct flight *f)
 {
 	struct collector *c = f->c;
 
@@ -180,7 +139,7 @@ static void stored(void *arg, const struct db_result *res, int row, const struct
 	if (is_new && !f->c->closing) {
 		f->act.community_id = db_int(res, row, 1);
 		f->open++;              /* both sends may fail at once: the flight ends below */
-		publish(f);
+		flight_publish(f);
 		f->open--;
 	}
 	flight_end(f);
@@ -196,7 +155,7 @@ static void too_late(void *arg)
 	tell(f, STORED_FAILED);
 }
 
-static struct flight *flight_new(struct collector *c)
+struct flight *flight_new(struct collector *c)
 {
 	struct flight *f = XNEW(struct flight);
 
@@ -225,7 +184,7 @@ int collector_store(struct collector *c, const struct inbound *in, collector_sto
 	int r = 0;
 
 	IS_A(c, COLLECTOR_MAGIC);
-	if (c->closing)
+	if (c->closing || c->backlog_full)
 		return -EAGAIN;
 	f = flight_new(c);
 	f->event_id = arena_str(f->mem, e->event_id);
@@ -279,104 +238,6 @@ int collector_store(struct collector *c, const struct inbound *in, collector_sto
 	return 0;
 }
 
-/* The sweeper ---------------------------------------------------------------------------------- */
-
-static bool is_flying(struct collector *c, struct str event_id)
-{
-	for (struct hash_node *n = hash_find(&c->flying, hash_of(event_id)); n != NULL; n = hash_next(n))
-		if (str_eq(CONTAINER_OF(n, struct flight, by_id)->event_id, event_id))
-			return true;
-	return false;
-}
-
-static struct flight *swept_flight(struct collector *c, struct str event_id, struct str entity, int64_t created_at_ms,
-                                   struct str trace_id)
-{
-	struct flight *f = flight_new(c);
-
-	f->event_id = arena_str(f->mem, event_id);
-	f->entity = arena_str(f->mem, entity);
-	f->created_at_ms = created_at_ms;
-	if (trace_id.n == 32)
-		f->traceparent = arena_printf(f->mem, "00-" STR_FMT "-%.16s-01", STR_ARG(trace_id), trace_id.p);
-	hash_add(&c->flying, &f->by_id, hash_of(f->event_id));
-	f->open = 1;
-	return f;
-}
-
-static void sweep(void *arg);
-
-static void sweep_over(struct collector *c, bool full)
-{
-	if (--c->sweeping == 0 && !c->closing)
-		timer_start(c->s, &c->sweep, full ? 100 : SWEEP_MS, sweep, c);
-}
-
-/* event_id, created_at, entity, message, trace_id */
-static void events_found(void *arg, const struct db_result *res, const struct err *err)
-{
-	struct collector *c = arg;
-	int n = err == NULL ? db_rows(res) : 0;
-
-	if (err != NULL && !c->closing)
-		log_rarely(30000, L_WARN, NULL, "sweep_failed", "unpublished events: %s", err->text);
-	for (int i = 0; i < n && !c->closing; i++) {
-		struct flight *f;
-
-		if (is_flying(c, db_str(res, i, 0)))
-			continue;
-		f = swept_flight(c, db_str(res, i, 0), db_str(res, i, 2), db_time(res, i, 1), db_str(res, i, 4));
-		f->message = arena_str(f->mem, db_str(res, i, 3));
-		metric_add(&swept, 0, 1);
-		publish(f);
-		f->open--;
-		flight_end(f);
-	}
-	sweep_over(c, n == SWEEP_ROWS);
-}
-
-/* event_id, created_at, entity, activity_type, user_id, username, amount, quantity, community_id */
-static void activities_found(void *arg, const struct db_result *res, const struct err *err)
-{
-	struct collector *c = arg;
-	int n = err == NULL ? db_rows(res) : 0;
-
-	if (err != NULL && !c->closing)
-		log_rarely(30000, L_WARN, NULL, "sweep_failed", "unpublished activities: %s", err->text);
-	for (int i = 0; i < n && !c->closing; i++) {
-		struct flight *f;
-
-		if (is_flying(c, db_str(res, i, 0)))
-			continue;
-		f = swept_flight(c, db_str(res, i, 0), db_str(res, i, 2), db_time(res, i, 1), STR_NONE);
-		f->act = (struct activity){
-			.event_id = f->event_id, .activity_type = arena_str(f->mem, db_str(res, i, 3)),
-			.platform = str_of(c->platform), .user_id = arena_str(f->mem, db_str(res, i, 4)),
-			.username = arena_str(f->mem, db_str(res, i, 5)), .entity = f->entity,
-			.amount = db_int(res, i, 6), .quantity = db_int(res, i, 7),
-			.community_id = db_int(res, i, 8), .occurred_at_ms = db_time(res, i, 1),
-		};
-		metric_add(&swept, 0, 1);
-		publish(f);
-		f->open--;
-		flight_end(f);
-	}
-	sweep_over(c, n == SWEEP_ROWS);
-}
-
-static void sweep(void *arg)
-{
-	struct collector *c = arg;
-
-	if (service_draining(c->s))
-		return;
-	c->sweeping = 2;
-	if (db_send(c->db, (struct db_opts){ .to = DB_WRITE }, events_found, c, c->sweep_sql, NULL, 0) != 0)
-		sweep_over(c, false);
-	if (db_send(c->db, (struct db_opts){ .to = DB_WRITE }, activities_found, c, c->sweep_activities_sql, NULL, 0) != 0)
-		sweep_over(c, false);
-}
-
 /* Life ----------------------------------------------------------------------------------------- */
 
 static const char store_sql[] =
@@ -411,28 +272,6 @@ static const char scored_sql[] =
 	"FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS x(event_id, activity_type, created_at) "
 	"WHERE a.event_id = x.event_id AND a.activity_type = x.activity_type AND a.created_at = x.created_at";
 
-/* published_at of an unprocessed row is when somebody last tried: the claim of one sweeper. */
-static const char sweep_events_sql[] =
-	"WITH due AS (SELECT event_id, created_at FROM @_events WHERE NOT processed "
-	"AND received_at < now() - interval '10 s' AND coalesce(published_at, received_at) < now() - interval '10 s' "
-	"ORDER BY received_at LIMIT 512 FOR UPDATE SKIP LOCKED), "
-	"u AS (UPDATE @_events e SET published_at = now() FROM due WHERE e.event_id = due.event_id "
-	"AND e.created_at = due.created_at RETURNING e.*) "
-	"SELECT event_id, created_at, entity, message, trace_id FROM u ORDER BY received_at";
-
-/* The entity may have come after the activity; after a day it is given up (context_sent stays false).
- * received_at moves on: the claim of one sweeper. */
-static const char sweep_acts_sql[] =
-	"WITH due AS (SELECT a.event_id, a.activity_type, a.created_at, e.community_id FROM @_activities a "
-	"JOIN entities e ON e.address = a.entity WHERE NOT (a.context_sent AND a.reputation_sent) "
-	"AND a.received_at < now() - interval '10 s' AND a.created_at > now() - interval '1 day' "
-	"ORDER BY a.received_at LIMIT 512 FOR UPDATE OF a SKIP LOCKED), "
-	"u AS (UPDATE @_activities a SET community_id = due.community_id, context_sent = true, received_at = now() "
-	"FROM due WHERE a.event_id = due.event_id AND a.activity_type = due.activity_type "
-	"AND a.created_at = due.created_at RETURNING a.*) "
-	"SELECT event_id, created_at, entity, activity_type, user_id, username, amount, quantity, community_id "
-	"FROM u ORDER BY created_at";
-
 struct collector *collector_open(struct service *s, const struct collector_conf *conf)
 {
 	struct collector *c = XNEW(struct collector);
@@ -443,10 +282,10 @@ struct collector *collector_open(struct service *s, const struct collector_conf 
 	c->bus = conf->bus;
 	c->platform = conf->platform;
 	c->store_ms = conf->store_ms > 0 ? conf->store_ms : STORE_MS;
+	c->backlog_max = conf->backlog_max > 0 ? conf->backlog_max : BACKLOG_MAX;
+	c->dedupe_ms = conf->dedupe_ms > 0 ? conf->dedupe_ms : DEDUPE_MS;
 	c->mem = arena_new(32 * 1024, 1 << 20);
 	list_init(&c->all);
-	c->sweep_sql = collector_sql(c->mem, c->platform, sweep_events_sql);
-	c->sweep_activities_sql = collector_sql(c->mem, c->platform, sweep_acts_sql);
 	c->store_spec = (struct batch_spec){
 		.name = "events", .sql = collector_sql(c->mem, c->platform, store_sql), .columns = STORE_COLUMNS, .max_rows = 512,
 		.max_ms = 0, .max_in_flight = 2, .key_column = -1,
@@ -462,7 +301,7 @@ struct collector *collector_open(struct service *s, const struct collector_conf 
 	c->store = batch_open(s, c->db, &c->store_spec);
 	c->processed = batch_open(s, c->db, &c->processed_spec);
 	c->scored = batch_open(s, c->db, &c->scored_spec);
-	timer_start(s, &c->sweep, SWEEP_MS, sweep, c);
+	sweeper_open(c);
 	return c;
 }
 
@@ -472,7 +311,7 @@ void collector_stop(struct collector *c)
 	if (c == NULL)
 		return;
 	c->closing = true;
-	timer_stop(&c->sweep);
+	sweeper_close(c);
 	batch_close(c->store);
 	batch_close(c->processed);
 	batch_close(c->scored);

@@ -269,6 +269,14 @@ void service_ready(struct service *s, const char *what, bool up)
 		log_warn(NULL, "dependency_down", "%s is gone, waiting for it", what);
 }
 
+static bool is_spared(const struct service *s, const char *what)
+{
+	for (const char *const *spare = s->spares; spare != NULL && *spare != NULL; spare++)
+		if (strcmp(*spare, what) == 0)
+			return true;
+	return false;
+}
+
 bool service_ready_text(const struct service *s, struct buf *out)
 {
 	const struct service_state *st = state_of(s);
@@ -276,7 +284,7 @@ bool service_ready_text(const struct service *s, struct buf *out)
 	bool ready = !st->draining;
 
 	for (size_t i = 0; i < st->n_deps; i++)
-		ready = ready && st->deps[i].up;
+		ready = ready && (st->deps[i].up || is_spared(s, st->deps[i].what));
 	if (!ready)
 		status = st->draining ? "draining" : "waiting";
 	buf_printf(out, "{\"status\":\"%s\",\"checks\":{", status);

@@ -34,6 +34,8 @@ struct service {
 	const struct cfg_var *vars;             /* own settings, ends with {0}; cfg_base_vars are added */
 	void                 *settings;         /* filled before start() */
 	unsigned              needs;            /* NEEDS_DATABASE | ... */
+	const char *const    *spares;           /* dependencies without which /readyz says 200 all the
+	                                         * same ("kafka"), NULL at the end; NULL: none */
 
 	/* Tables of its own and of the parts it uses, NULL at the end, as each of them:
 	 *      .metrics = (struct metric *const *const[]){ own_metrics, db_metrics, bus_metrics, NULL } */

@@ -31,10 +31,11 @@ struct metric *const channels_metrics[] = { &monitored, NULL };
 
 static void ask(void *arg);
 
+static const char *const bot_role_names[] = { "none", "vip", "moderator", "broadcaster", NULL };
+
 static enum bot_role role_of(struct str name)
 {
-	static const char *const names[] = { "none", "vip", "moderator", "broadcaster", NULL };
-	int i = js_name(names, name);
+	int i = js_name(bot_role_names, name);
 
 	return i < 0 ? BOT_NONE : (enum bot_role)i;
 }
@@ -142,6 +143,21 @@ enum bot_role channels_bot_role(const struct channels *c, struct str channel_id)
 	const struct channel *ch = find(c, channel_id);
 
 	return ch == NULL ? BOT_NONE : ch->bot_role;
+}
+
+void channels_learn(struct channels *c, struct str channel_id, uint32_t roles)
+{
+	const struct channel *ch = find(c, channel_id);
+	enum bot_role is = roles & 1u << ROLE_OWNER ? BOT_BROADCASTER : roles & 1u << ROLE_MODERATOR ? BOT_MODERATOR :
+	                   roles & 1u << ROLE_VIP ? BOT_VIP : BOT_NONE;
+
+	if (ch == NULL || ch->bot_role == is)
+		return;
+	/* The notice of the change makes every replica read it; lost, it is learnt again. */
+	(void)!db_query(c->t->db, ((struct db_opts){ .to = DB_WRITE }), NULL, NULL,
+	                "UPDATE twitch_channels SET bot_role = $2::text, bot_role_at = now() "
+	                "WHERE channel_id = $1::text AND bot_role <> $2::text",
+	                DB_STR(channel_id), DB_STR(str_of(bot_role_names[is])));
 }
 
 void channels_changed(struct channels *c)

@@ -6,8 +6,7 @@
 #include "clock.h"
 #include "err.h"
 
-enum { CONTENT_CHARS = 5000, RAW_BYTES = 256 * 1024 };
-
+enum { CONTENT_CHARS = 5000, NAME_CHARS = 255, WORD_CHARS = 64, BADGES = 32, RAW_BYTES = 256 * 1024, METADATA_BYTES = 64 * 1024 };
 
 #define SUB(f, ...) { .key = #f, .type = JS_STR, .offset = offsetof(struct eventsub, subscription.f), __VA_ARGS__ }
 static const struct js_field sub_fields[] = {
@@ -94,31 +93,32 @@ static void member(struct buf *b, const char *key, struct str value)
 	buf_json(b, value);
 }
 
+/* What a receiver takes: texts and their number have limits, the rest of the message counts more. */
 static int metadata_of(const struct chat *c, bool truncated, struct arena *mem, struct str *ret)
 {
 	const struct badge *badge = c->badges.items;
-	struct buf b = BUF(64 * 1024);
+	struct buf b = BUF(METADATA_BYTES);
 	struct str text;
 	int r;
 
 	buf_add(&b, STR("{"));
 	member(&b, "message_id", c->message_id);
-	member(&b, "color", c->color);
-	member(&b, "message_kind", c->message_type);
-	member(&b, "reward_id", c->channel_points_custom_reward_id);
-	member(&b, "parent_message_id", c->parent_message_id);
-	member(&b, "parent_user_id", c->parent_user_id);
+	member(&b, "color", str_clip(c->color, WORD_CHARS));
+	member(&b, "message_kind", str_clip(c->message_type, WORD_CHARS));
+	member(&b, "reward_id", str_clip(c->channel_points_custom_reward_id, NAME_CHARS));
+	member(&b, "parent_message_id", str_clip(c->parent_message_id, NAME_CHARS));
+	member(&b, "parent_user_id", str_clip(c->parent_user_id, NAME_CHARS));
 	if (c->bits > 0)
 		buf_printf(&b, ",\"bits\":%lld", (long long)c->bits);
 	if (truncated)
 		buf_add(&b, STR(",\"truncated\":true"));
 	buf_add(&b, STR(",\"badges\":["));
-	for (size_t i = 0; i < c->badges.n; i++) {
+	for (size_t i = 0; i < c->badges.n && i < BADGES; i++) {
 		buf_add(&b, i > 0 ? STR(",{") : STR("{"));
 		buf_add(&b, STR("\"set_id\":"));
-		buf_json(&b, badge[i].set_id);
+		buf_json(&b, str_clip(badge[i].set_id, WORD_CHARS));
 		buf_add(&b, STR(",\"id\":"));
-		buf_json(&b, badge[i].id);
+		buf_json(&b, str_clip(badge[i].id, WORD_CHARS));
 		buf_add(&b, STR("}"));
 	}
 	buf_add(&b, STR("]}"));
@@ -131,7 +131,7 @@ static int metadata_of(const struct chat *c, bool truncated, struct arena *mem, 
 	return r;
 }
 
-/* The payload as it is kept; a giant one is cut to what tells it apart. */
+/* The payload as it is kept; one that cannot be is cut to what tells it apart. */
 static struct str kept(const struct eventsub *e, struct str raw, struct arena *mem)
 {
 	struct buf b = BUF(4096);
@@ -169,8 +169,8 @@ static int map_chat(const struct eventsub *e, const struct eventsub_in *from, st
 	content = str_clip(c.text, CONTENT_CHARS);
 	m->event.channel_id = c.broadcaster_user_id;
 	m->event.user = (struct user){
-		.id = c.chatter_user_id, .name = c.chatter_user_login.n > 0 ? c.chatter_user_login : c.chatter_user_id,
-		.display_name = c.chatter_user_name, .roles = roles_of(c.badges),
+		.id = c.chatter_user_id, .name = str_clip(c.chatter_user_login, NAME_CHARS),
+		.display_name = str_clip(c.chatter_user_name, NAME_CHARS), .roles = roles_of(c.badges),
 	};
 	m->event.message_type = MSG_CHAT;
 	m->event.message_content = content;
@@ -179,6 +179,15 @@ static int map_chat(const struct eventsub *e, const struct eventsub_in *from, st
 	r = metadata_of(&c, content.n < c.text.n, mem, &m->event.metadata);
 	if (r != 0)
 		return err_set(err, r, "the metadata of a message is too large");
+	r = event_check(&m->event, from->received_at_ms, mem, err);
+	if (r == -ENOBUFS)
+		return r;
+	if (r != 0) {
+		m->malformed = true;    /* ids of nothing but blanks */
+		return 0;
+	}
+	m->channel_id = m->event.channel_id;
+	m->user_id = m->event.user.id;
 	m->in.event_type = STR("message");
 	/* Shared chat: the source channel's own copy counts (6.2). */
 	m->in.forward = c.source_broadcaster_user_id.n == 0 ||
@@ -210,6 +219,7 @@ static void map_other(const struct eventsub *e, const struct eventsub_in *from, 
 	}
 	m->event.channel_id = m->channel_id;
 	m->event.user = (struct user){ .id = m->user_id, .name = m->user_id, .roles = 1u << ROLE_MEMBER };
+	m->event.reply_ref = STR_NONE;
 	m->event.dedupe_key = arena_printf(mem, "twitch:" STR_FMT, STR_ARG(from->message_id));
 	m->event.metadata = STR("{}");
 	m->in.event_type = STR("other");
@@ -233,7 +243,7 @@ int eventsub_map(const struct eventsub *e, const struct eventsub_in *from, struc
 		ret->malformed = true;
 	if (r == 0 && ret->in.event_type.n == 0)
 		map_other(e, from, ret, mem);
-	if (r == 0) {
+	if (r == 0 && ret->event.entity.n == 0) {
 		entity_make((struct entity){ STR("twitch"), STR_NONE, ret->channel_id }, &address);
 		ret->event.entity = buf_str(&address, &text) == 0 ? arena_str(mem, text) : STR_NONE;
 	}

@@ -4,6 +4,7 @@
 #include "batch.h"
 #include "bus.h"
 #include "config.h"
+#include "crypto.h"
 #include "err.h"
 #include "fetch.h"
 #include "log.h"
@@ -17,6 +18,10 @@ static const struct cfg_var vars[] = {
 	    "Secret of the EventSub subscriptions, 16 to 100 characters.", .min = 16, .max = 100),
 	CFG(struct twitch_settings, webhook_secret_previous, "TWITCH_WEBHOOK_SECRET_PREVIOUS", CFG_SECRET, "",
 	    "The secret before, while subscriptions are made anew with the present one.", .max = 100),
+	CFG(struct twitch_settings, backlog_max, "EVENT_BACKLOG_MAX", CFG_INT, "1000000",
+	    "Events stored and not taken by the broker, above which Twitch gets 503.", .min = 1, .max = 1000000000),
+	CFG(struct twitch_settings, dedupe_window_ms, "DEDUPE_WINDOW", CFG_MS, "48h",
+	    "How long an event is recognised when it is delivered again.", .min = 60000, .max = 30LL * 86400000),
 	CFG(struct twitch_settings, bot_user_id, "TWITCH_BOT_USER_ID", CFG_STR, "",
 	    "Account the bot writes as, a number; its own messages are never events.", .max = 64),
 	CFG(struct twitch_settings, client_id, "TWITCH_CLIENT_ID", CFG_STR, "",
@@ -82,12 +87,16 @@ static int start(struct service *s, struct err *err)
 	MAKE_A(t, TWITCH_MAGIC);
 	t->s = s;
 	t->settings = s->settings;
+	if (t->settings->webhook_secret_previous.n > 0 && !crypto_secret_ok(t->settings->webhook_secret_previous))
+		return err_set(err, -EINVAL, "TWITCH_WEBHOOK_SECRET_PREVIOUS: shorter than %d characters", CRYPTO_SECRET_MIN);
 	t->bus = bus_open(s, s->base.kafka_brokers, s->base.topic_prefix, err);
 	if (t->bus == NULL)
 		return err->code;
 	t->db = db_open(s, &conf);
 	collector.db = t->db;
 	collector.bus = t->bus;
+	collector.backlog_max = t->settings->backlog_max;
+	collector.dedupe_ms = t->settings->dedupe_window_ms;
 	t->collector = collector_open(s, &collector);
 	if (sending_open(t, err) != 0)
 		return err->code;
@@ -123,7 +132,7 @@ static void stop(struct service *s)
 }
 
 static struct metric *const *const metrics[] = {
-	webhook_metrics, channels_metrics, collector_in_metrics, sender_metrics, lane_metrics, send_metrics, token_metrics,
+	webhook_metrics, channels_metrics, collector_in_metrics, collector_sweep_metrics, sender_metrics, lane_metrics, send_metrics, token_metrics,
 	fetch_metrics, db_metrics, batch_metrics, bus_metrics, http_metrics, NULL,
 };
 
@@ -133,6 +142,7 @@ int main(int argc, char **argv)
 	struct service s = {
 		.name = "collector-twitch", .version = "1.0", .vars = vars, .settings = &settings,
 		.needs = NEEDS_DATABASE | NEEDS_KAFKA | NEEDS_HTTP | NEEDS_SEALING, .metrics = metrics,
+		.spares = (const char *const[]){ "kafka", NULL },
 		.start = start, .drain = drain, .stop = stop, .priv = &twitch,
 	};
 

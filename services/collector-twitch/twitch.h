@@ -10,7 +10,7 @@
 struct twitch_settings {
 	struct str webhook_secret, webhook_secret_previous;
 	struct str api_url, id_url, client_id, client_secret, bot_user_id;
-	int64_t    send_limit, send_limit_mod;
+	int64_t    send_limit, send_limit_mod, backlog_max, dedupe_window_ms;
 };
 
 struct twitch {
@@ -38,6 +38,9 @@ bool channels_ignores(const struct channels *c, struct str channel_id, struct st
 void channels_changed(struct channels *c) NONNULL;             /* read it again */
 enum bot_role { BOT_NONE, BOT_VIP, BOT_MODERATOR, BOT_BROADCASTER };
 enum bot_role channels_bot_role(const struct channels *c, struct str channel_id) NONNULL;      /* unknown: none */
+
+/* What the bot is there, by the roles of its own message. */
+void channels_learn(struct channels *c, struct str channel_id, uint32_t roles) NONNULL;
 
 /* send.c: waddle.outbound.twitch to chat. */
 struct send *send_open(struct twitch *t, struct err *err) MUST_CHECK;

@@ -7,6 +7,7 @@
 #include "twitch.h"
 #include "clock.h"
 #include "crypto.h"
+#include "err.h"
 #include "eventsub.h"
 #include "log.h"
 #include "metrics.h"
@@ -94,6 +95,8 @@ static void notification(struct twitch *t, struct http_req *r, const struct even
 	}
 	if (m->own || channels_ignores(t->channels, m->channel_id, m->user_id)) {
 		metric_add(&own, 0, m->own);
+		if (m->own)
+			channels_learn(t->channels, m->channel_id, m->event.user.roles);
 		if (m->own && t->send != NULL &&
 		    sender_echo(send_sender(t->send), m->event.entity, m->event.message_content, m->chat_id) != 0) {
 			event_stored(r, STORED_FAILED);
@@ -127,6 +130,13 @@ static void revocation(struct twitch *t, struct http_req *r, const struct events
 		event_stored(r, STORED_FAILED);
 }
 
+static bool is_json(struct str type)
+{
+	struct str rest;
+
+	return type.n == 0 || str_eq_fold(str_trim(str_cut(type, ';', &rest)), STR("application/json"));
+}
+
 void webhook_handle(struct http_req *r, void *arg)
 {
 	struct twitch *t = arg;
@@ -145,12 +155,14 @@ void webhook_handle(struct http_req *r, void *arg)
 		kind++;
 	metric_add(&deliveries, kind, 1);
 	if (kind == UNKNOWN || id.n > 120 || !str_utf8_ok(id)) {
-		http_refuse(r, 400, "MESSAGE_TYPE", "This kind of delivery is not known here.", NULL, 0);
+		http_refuse(r, 400, "INVALID_REQUEST", "This kind of delivery is not known here.", NULL, 0);
 		return;
 	}
-	json = repair_json(http_raw(r), http_mem(r));
+	json = is_json(http_header(r, "Content-Type")) ? repair_json(http_raw(r), http_mem(r)) : STR_NONE;
+	if (json.p == NULL)
+		(void)err_set(&err, -EINVAL, "not JSON by its Content-Type");
 	if (json.p == NULL || eventsub_decode(json, e, http_mem(r), &err) != 0) {
-		http_refuse(r, 400, "BODY_INVALID", err.code != 0 ? err.text : "The body is too large.", NULL, 0);
+		http_refuse(r, 400, "INVALID_REQUEST", err.text, NULL, 0);
 		return;
 	}
 	switch (kind) {
@@ -159,7 +171,7 @@ void webhook_handle(struct http_req *r, void *arg)
 		break;
 	case CHALLENGE:
 		if (e->challenge.n == 0)
-			http_refuse(r, 400, "BODY_INVALID", "There is no challenge in it.", NULL, 0);
+			http_refuse(r, 400, "INVALID_REQUEST", "There is no challenge in it.", NULL, 0);
 		else
 			http_reply_raw(r, 200, "text/plain", e->challenge);
 		break;
