@@ -444,7 +444,8 @@ static int read_object(struct walk *w, struct json_object *o, const struct js_fi
 	return 0;
 }
 
-/* One tokener and one list of spans for the whole process: one thread decodes. */
+/* One tokener and one list of spans for the whole process: one thread decodes.  Not STRICT: the scan
+ * is stricter, and STRICT of json-c 0.18 refuses every byte above 0x7f as a control character. */
 static struct json_tokener *tokener(void)
 {
 	static struct json_tokener *tok;
@@ -452,7 +453,6 @@ static struct json_tokener *tokener(void)
 	if (tok == NULL) {
 		tok = json_tokener_new_ex(JSON_DEPTH + 1);
 		ASSERT(tok != NULL);
-		json_tokener_set_flags(tok, JSON_TOKENER_STRICT);
 	}
 	json_tokener_reset(tok);
 	return tok;
