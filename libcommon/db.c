@@ -263,7 +263,7 @@ void db_close(struct db *db)
 
 		w->fn(w->arg);
 	}
-	resolver_free(db->resolver);
+	resolver_free(db->resolver, db->service);
 	db_url_clear(&db->read.url);
 	db_url_clear(&db->write.url);
 	stmts_clear(&db->stmts);

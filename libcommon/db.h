@@ -5,8 +5,8 @@
  * keyed by the address of the SQL literal.  A statement has a deadline on the server
  * (statement_timeout) and, a quarter of a second later, here; past it the connection is closed,
  * since libpq 15 cannot cancel without blocking.  Queued statements move to another connection.
- * Of those already sent when a connection breaks, reads are asked once more and writes fail with
- * kind ERR_UNKNOWN.
+ * Of those already sent when a connection breaks, reads are asked again within their time and
+ * writes fail with kind ERR_UNKNOWN.
  *
  * service_ready(s, "postgres-write" / "postgres-read", ..) follows the pools; reads fall back on
  * the primary, so "postgres-read" is up as long as either pool is.
@@ -21,7 +21,7 @@
 #include "str.h"
 
 /* DB_READ: a standby if it is fresh enough, else at once the primary.  Such a statement must not
- * write (the connection is read-only) and may be sent twice. */
+ * write (the connection is read-only) and may be sent several times. */
 enum db_to { DB_READ, DB_WRITE };
 
 enum db_type { DBP_NULL, DBP_INT, DBP_STR, DBP_BOOL, DBP_TIME, DBP_BYTES, DBP_ARRAY };

@@ -453,12 +453,24 @@ static bool may_ask_again(const struct db_conn *c, const struct db_call *call)
 	       call->due_mono_ms > clock_mono_ms();
 }
 
+static const struct db_call *first_stmt(const struct list *sent)
+{
+	LIST_EACH(n, next, sent) {
+		const struct db_call *call = CONTAINER_OF(n, struct db_call, node);
+
+		if (call->kind == CALL_STMT)
+			return call;
+	}
+	return NULL;
+}
+
 static void down(struct db_link *l, const struct err *err)
 {
 	struct db_conn *c = CONTAINER_OF(l, struct db_conn, link);
 	struct err unknown = err_cannot_know(err);
 	struct db *db = c->pool->db;
 	struct db_tx *tx = c->tx;
+	const struct db_call *first;
 	struct list lost;
 
 	c->life++;
@@ -475,12 +487,15 @@ static void down(struct db_link *l, const struct err *err)
 	list_init(&lost);
 	while (!list_empty(&c->sent))
 		list_move(&lost, c->sent.next);
+	first = first_stmt(&lost);
 	for (struct list *n = lost.prev, *prev = n->prev; n != &lost; n = prev, prev = n->prev) {
 		struct db_call *call = CONTAINER_OF(n, struct db_call, node);
 
 		if (may_ask_again(c, call)) {
+			/* What was being executed may be what broke it: that only so many times. */
+			if (call == first && call->err == NULL)
+				call->repeats++;
 			list_del(n);
-			call->repeats++;
 			ask_again(c->pool, call);
 		}
 	}

@@ -13,8 +13,12 @@
 
 #include "log.h"
 
-struct resolver { struct evdns_base *dns; };
-struct resolving { struct db_link *link; };     /* link NULL: not wanted any more */
+struct resolver { struct event_base *loop; struct evdns_base *dns; int pending; };
+struct resolving {
+	struct db_link *link;                   /* NULL: not wanted any more */
+	struct resolver *resolver;
+	struct evdns_getaddrinfo_request *request;
+};
 
 static void connect_start(struct db_link *l, const char *addr);
 
@@ -39,8 +43,10 @@ static void close_pg(struct db_link *l)
 {
 	timer_stop(&l->timer);
 	events_free(l);
-	if (l->resolving != NULL)
+	if (l->resolving != NULL) {
 		l->resolving->link = NULL;
+		evdns_getaddrinfo_cancel(l->resolving->request);        /* resolved() comes later */
+	}
 	l->resolving = NULL;
 	if (l->pg != NULL)
 		PQfinish(l->pg);
@@ -62,6 +68,7 @@ static void failed(struct db_link *l, const struct err *err)
 
 	log_rarely(5000, L_WARN, NULL, "db_connect_failed", "%s:%s: %s", l->url->hosts[host_now(l)].host,
 	           l->url->hosts[host_now(l)].port, err->text);
+	l->why = *err;
 	close_pg(l);
 	l->host++;
 	if (l->host % (n * rounds) == 0)
@@ -119,7 +126,7 @@ static void is_up(struct db_link *l)
 
 static void poll_again(evutil_socket_t fd, short what, void *arg);
 
-static void poll(struct db_link *l, PostgresPollingStatusType next)
+static void polled(struct db_link *l, PostgresPollingStatusType next)
 {
 	struct err err;
 
@@ -149,7 +156,7 @@ static void poll_again(evutil_socket_t fd, short what, void *arg)
 	struct db_link *l = arg;
 
 	(void)fd, (void)what;
-	poll(l, PQconnectPoll(l->pg));
+	polled(l, PQconnectPoll(l->pg));
 }
 
 static void connect_start(struct db_link *l, const char *addr)
@@ -175,7 +182,7 @@ static void connect_start(struct db_link *l, const char *addr)
 	ASSERT(l->pg != NULL);
 	if (PQstatus(l->pg) != CONNECTION_BAD)
 		PQsetNoticeReceiver(l->pg, notice, NULL);
-	poll(l, PQstatus(l->pg) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING);
+	polled(l, PQstatus(l->pg) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING);
 }
 
 static void resolved(int result, struct evutil_addrinfo *all, void *arg)
@@ -185,6 +192,7 @@ static void resolved(int result, struct evutil_addrinfo *all, void *arg)
 	char addr[INET6_ADDRSTRLEN] = "";
 	unsigned n = 0, pick;
 
+	r->resolver->pending--;
 	free(r);
 	if (l == NULL) {
 		if (all != NULL)
@@ -210,30 +218,58 @@ static void resolved(int result, struct evutil_addrinfo *all, void *arg)
 	}
 }
 
-static struct evdns_base *resolver(struct db *db)
+static struct resolver *resolver(struct db *db)
 {
-	if (db->resolver == NULL) {
-		db->resolver = XNEW(struct resolver);
-		db->resolver->dns = evdns_base_new(db->service->loop, EVDNS_BASE_INITIALIZE_NAMESERVERS |
-		                                   EVDNS_BASE_DISABLE_WHEN_INACTIVE);
-		ASSERT(db->resolver->dns != NULL);
-	}
-	return db->resolver->dns;
+	struct resolver *r = db->resolver;
+
+	if (r != NULL)
+		return r;
+	r = db->resolver = XNEW(struct resolver);
+	r->loop = db->service->loop;
+	r->dns = evdns_base_new(r->loop, EVDNS_BASE_INITIALIZE_NAMESERVERS | EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+	ASSERT(r->dns != NULL);
+	return r;
 }
 
-void resolver_free(struct resolver *r)
+/* What was cancelled is answered by the loop, and only then is its memory given back. */
+static void finish(void *arg)
 {
-	if (r == NULL)
-		return;
-	evdns_base_free(r->dns, 1);
+	struct resolver *r = arg;
+
+	for (int i = 0; i < 100 && r->pending > 0; i++)
+		event_base_loop(r->loop, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	evdns_base_free(r->dns, 0);
 	free(r);
+}
+
+void resolver_free(struct resolver *r, struct service *s)
+{
+	if (r != NULL)
+		service_later(s, finish, r);
+}
+
+static void resolve(struct db_link *l, const char *host)
+{
+	const struct evutil_addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
+	struct resolver *to = resolver(l->db);
+	struct resolving *r = XNEW(struct resolving);
+	struct evdns_getaddrinfo_request *request;
+
+	l->state = LINK_RESOLVING;
+	l->resolving = r;
+	r->link = l;
+	r->resolver = to;
+	to->pending++;
+	/* NULL: resolved() has run already, from /etc/hosts, and r is gone */
+	request = evdns_getaddrinfo(to->dns, host, NULL, &hints, resolved, r);
+	if (request != NULL)
+		r->request = request;
 }
 
 static void try_next(void *arg)
 {
 	struct db_link *l = arg;
 	const char *host = l->url->hosts[host_now(l)].host, *addr = l->url->hosts[host_now(l)].addr;
-	struct evutil_addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
 	unsigned char bin[16];
 
 	timer_start(l->db->service, &l->timer, DB_CONNECT_MS, too_late, l);
@@ -242,10 +278,7 @@ static void try_next(void *arg)
 	} else if (inet_pton(AF_INET, host, bin) == 1 || inet_pton(AF_INET6, host, bin) == 1) {
 		connect_start(l, host);
 	} else {
-		l->state = LINK_RESOLVING;
-		l->resolving = XNEW(struct resolving);
-		l->resolving->link = l;
-		evdns_getaddrinfo(resolver(l->db), host, NULL, &hints, resolved, l->resolving);
+		resolve(l, host);
 	}
 }
 

@@ -114,6 +114,15 @@ void pool_flush(struct db_pool *p)
 	}
 }
 
+/* Busy, or not there - then the reason of an attempt to connect is worth more. */
+static void say_why(struct db_pool *p, struct err *err)
+{
+	if (p->count[CONN_DOWN] < p->n)
+		err_set(err, -ETIMEDOUT, "no PostgreSQL connection was free in time");
+	else
+		err_set(err, -ETIMEDOUT, "no PostgreSQL connection: %s", p->conns[0].link.why.text);
+}
+
 static void due(void *arg)
 {
 	struct db_pool *p = arg;
@@ -140,7 +149,7 @@ static void due(void *arg)
 	while (!list_empty(&late)) {
 		struct db_call *call = CONTAINER_OF(list_pop(&late), struct db_call, node);
 
-		err_set(&err, -ETIMEDOUT, "no PostgreSQL connection was free in time");
+		say_why(p, &err);
 		if (call->kind == CALL_BEGIN) {
 			tx_fail(call->tx, &err);
 			continue;

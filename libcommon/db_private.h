@@ -31,7 +31,7 @@ enum {
 	DB_DEPTH_BYTES     = 1 << 20,   /* of parameters in flight on one connection */
 	DB_GRACE_MS        = 250,       /* statement_timeout answers first, ours is for the mute */
 	DB_RECYCLE_MS      = 300000,    /* read connections: roles and addresses change */
-	DB_REPEATS         = 3,         /* of one call: connections break in groups */
+	DB_REPEATS         = 3,         /* of one call */
 	DB_PROBE_MS        = 10,        /* a standby seen behind is not asked again so soon */
 	DB_STMTS           = 1024,      /* different SQL literals in a process */
 	DB_TX_STATEMENTS   = 1024,      /* waiting in one transaction */
@@ -68,6 +68,7 @@ struct db_link {
 	unsigned            host;       /* attempts so far: which host comes next */
 	unsigned            order[DB_HOSTS];
 	bool                pipeline;
+	struct err          why;        /* of the last attempt that failed */
 	void (*up)(struct db_link *l);
 	void (*input)(struct db_link *l);       /* readable; may end with link_down() */
 	void (*down)(struct db_link *l, const struct err *err);  /* was up; pg is gone already */
@@ -79,7 +80,7 @@ void link_down(struct db_link *l, const struct err *err);       /* and again aft
 void link_recycle(struct db_link *l);           /* close without blame, connect again at once */
 void link_stop(struct db_link *l);              /* for good; no callback */
 struct resolver;                                /* shared by the links of a db */
-void resolver_free(struct resolver *r);
+void resolver_free(struct resolver *r, struct service *s);      /* after its links */
 
 /* -- db_stmt.c ----------------------------------------------------------------------------- */
 
@@ -121,7 +122,7 @@ struct db_call {
 	enum call_kind   kind;
 	enum call_stage  stage;
 	bool             sync;          /* a Sync follows */
-	uint8_t          repeats;       /* how often it was sent before */
+	uint8_t          repeats;       /* how often it was sent again for a reason of its own */
 	bool             behind;        /* the standby had not replayed after_lsn: discard the answer */
 	enum db_to       to;
 	struct db_pool  *pool;          /* whose queue it is counted in; NULL inside a transaction */

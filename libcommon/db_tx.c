@@ -196,6 +196,8 @@ void tx_result(struct db_tx *tx, struct db_call *call, const PGresult *res)
 			return;
 		}
 	}
+	if (err != NULL && strcmp(err->sqlstate, "25006") == 0 && tx->conn != NULL)
+		tx->conn->drop = true;
 	if (err != NULL && tx->err.code == 0 && !tx->committed) {
 		/* A name or plan that went stale is prepared again: the same transaction will do. */
 		if (strcmp(err->sqlstate, "26000") == 0 || strcmp(err->sqlstate, "0A000") == 0) {

@@ -71,6 +71,7 @@ static void nobody_listens_and_the_statement_ends_with_its_time(void **state)
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(got[i].err.code, -ETIMEDOUT);
 		assert_int_equal(err_kind(&got[i].err), ERR_AGAIN);
+		assert_non_null(strstr(got[i].err.text, "Connection refused"));
 	}
 	assert_true(fixture_metric("waddle_db_reconnects_total{pool=\"write\"}") > 0);
 	fixture_close(&f);
@@ -130,6 +131,21 @@ static void a_host_name_is_resolved_without_blocking(void **state)
 	fixture_close(&f);
 	free(name);
 	free(url);
+}
+
+static void a_name_that_does_not_exist_is_an_error_like_any_other(void **state)
+{
+	struct db_got got = { 0 };
+
+	(void)state;
+	for (int ms = 1; ms < 400; ms *= 4) {   /* closed while it is being resolved, too */
+		memset(&got, 0, sizeof(got));
+		fixture_open(&f, (struct db_conf){ .write_url = STR("postgresql://u@db.invalid/d"), .timeout_ms = ms }, false);
+		assert_int_equal(db_query(f.db, writing, db_got, &got, "SELECT 1"), 0);
+		fixture_wait(&f, &got, 1, 5000);
+		assert_int_equal(got.err.code, -ETIMEDOUT);
+		fixture_close(&f);
+	}
 }
 
 static void of_two_hosts_the_one_that_answers_is_found(void **state)
@@ -392,6 +408,29 @@ static void a_connection_that_leads_to_a_standby_is_dropped_and_the_write_repeat
 	fixture_close(&f);
 }
 
+static void a_transaction_on_a_standby_fails_and_the_connection_is_dropped(void **state)
+{
+	struct db_got pid, got = { 0 };
+	struct db_tx *tx;
+
+	(void)state;
+	open_with((struct db_conf){ .write_conns = 1 });
+	pid = fixture_ask(&f, writing, "SELECT pg_backend_pid()");
+	assert_true(fixture_ask(&f, writing, "SET default_transaction_read_only = on").ok);
+	for (int round = 0; round < 2; round++) {
+		memset(&got, 0, sizeof(got));
+		tx = db_tx_begin(f.db, 0);
+		assert_non_null(tx);
+		assert_int_equal(db_tx_query(tx, NULL, NULL, "INSERT INTO t VALUES (1)"), 0);
+		db_tx_commit(tx, db_got, &got);
+		fixture_wait(&f, &got, 1, 5000);
+		assert_int_equal(got.ok, round == 1);
+		assert_true(round == 1 || err_kind(&got.err) == ERR_AGAIN);
+	}
+	assert_int_not_equal(fixture_ask(&f, writing, "SELECT pg_backend_pid()").n, pid.n);
+	fixture_close(&f);
+}
+
 static void a_read_must_not_write(void **state)
 {
 	(void)state;
@@ -571,6 +610,7 @@ int main(void)
 		cmocka_unit_test(nobody_listens_and_the_statement_ends_with_its_time),
 		cmocka_unit_test(a_mute_server_costs_one_attempt_and_no_tick),
 		cmocka_unit_test(a_host_name_is_resolved_without_blocking),
+		cmocka_unit_test(a_name_that_does_not_exist_is_an_error_like_any_other),
 		cmocka_unit_test(of_two_hosts_the_one_that_answers_is_found),
 		cmocka_unit_test(texts_that_postgresql_cannot_store_are_refused_at_once),
 		cmocka_unit_test(a_full_queue_says_again_and_resumes),
@@ -582,6 +622,7 @@ int main(void)
 		cmocka_unit_test(a_stopped_server_ends_statements_in_time_while_the_loop_ticks),
 		cmocka_unit_test(a_terminated_server_process_answers_everybody_once_and_reads_again),
 		cmocka_unit_test(a_connection_that_leads_to_a_standby_is_dropped_and_the_write_repeated),
+		cmocka_unit_test(a_transaction_on_a_standby_fails_and_the_connection_is_dropped),
 		cmocka_unit_test(a_read_must_not_write),
 		cmocka_unit_test(closing_answers_everything_queued_and_sent_once),
 		cmocka_unit_test(the_db_may_be_closed_from_any_callback),

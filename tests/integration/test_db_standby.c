@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "clock.h"
 #include "db_fixture.h"
 #include "wait.h"
 
@@ -197,6 +198,36 @@ static void of_several_read_hosts_the_standby_is_taken(void **state)
 	free(url);
 }
 
+static bool none_of_them(struct db_fixture *fix, int64_t n)
+{
+	(void)n;
+	return fixture_metric("waddle_db_connections{state=\"read-free\"}") == 2 &&
+	       sql_int(fix->st.standby, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test'"
+		       " AND datname = current_database() AND pid = ANY(ARRAY[%s])", fix->s.priv != NULL ?
+		       (const char *)fix->s.priv : "0") == 0;
+}
+
+static void read_connections_are_renewed_every_few_minutes(void **state)
+{
+	char *pids = sql_text(f.st.standby, "SELECT string_agg(pid::text, ',') FROM pg_stat_activity WHERE"
+			      " application_name = 'test' AND datname = current_database()");
+
+	(void)state;
+	assert_non_null(strchr(pids, ','));
+	f.s.priv = pids;
+	clock_fake(1700000000000);
+	for (int i = 0; i < 320; i++) {         /* one of them at a time; reads go on */
+		clock_advance(1000);
+		fixture_turns(&f, 1);
+		if (i % 20 == 0)
+			assert_true(fixture_ask(&f, (struct db_opts){ .to = DB_READ }, "SELECT 1").ok);
+	}
+	clock_real();
+	fixture_until(&f, "both connections are others", none_of_them, 0, 10000);
+	assert_true(on_standby());
+	free(pids);
+}
+
 static void a_write_connection_never_goes_to_a_standby(void **state)
 {
 	struct db_got got = { 0 };
@@ -220,6 +251,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(reads_go_on_while_the_standby_is_down_and_return_to_it, open_db, close_db),
 		cmocka_unit_test_setup_teardown(the_standby_serves_reads_while_the_primary_is_down, open_db, close_db),
 		cmocka_unit_test_setup_teardown(of_several_read_hosts_the_standby_is_taken, open_db, close_db),
+		cmocka_unit_test_setup_teardown(read_connections_are_renewed_every_few_minutes, open_db, close_db),
 		cmocka_unit_test_setup_teardown(a_write_connection_never_goes_to_a_standby, open_db, close_db),
 	};
 
