@@ -118,6 +118,9 @@ check-one: $(foreach k,$(KIND),$B/tests/$k/$(T)) $(if $(filter integration,$(KIN
 test: install                           ## everything, with sanitizers, against real servers
 	$(MAKE) -j2 SANITIZE=address,undefined all tests headers
 	tests/run --mode address-undefined unit fuzz integration
+bench: install                          ## every figure beside its floor, <= 10 minutes; B1=bench_router for one
+	$(MAKE) -j2 SANITIZE= COVERAGE= all $(patsubst bench/%.c,$(BUILD)/release/bench/%,$(if $(B1),$(B1:%=bench/%.c),$(wildcard bench/bench_*.c)))
+	bench/run $(B1)
 # Coverage-guided, with clang.  What it finds stays in build/corpus/<name>/, an input that broke a
 # property in build/crash/; a crash becomes a file of tests/fuzz/corpus/<name>/.
 FUZZ_SECONDS ?= 30
@@ -165,5 +168,5 @@ clean:                                  ## remove build/ (a running stack keeps 
 	rm -rf $(BUILD)
 
 .SECONDARY:
-.PHONY: coverage all help clean lint format analyze install start stop status demo check check-one test tests headers docs fuzz fuzzers
+.PHONY: coverage all help clean lint format analyze install start stop status demo check check-one test tests bench headers docs fuzz fuzzers
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

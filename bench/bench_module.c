@@ -1,7 +1,8 @@
 /* bench_module.c - commands per second through one module process, over real Kafka and PostgreSQL.
  *      tests/run's environment (TEST_PG_PRIMARY ...), then: build/release/bench/bench_module [seconds]
- * The module is waddle-memories; this program stands for the router.  One JSON line per kind:
- * reads (`list`), writes (`add quote`), and writes with one transaction per command. */
+ * The module is waddle-memories; this program stands for the router.  Reads (`list`), writes
+ * (`add quote`), and writes with one transaction per command. */
+#include "lib.h"
 #include "player.h"
 
 #include "clock.h"
@@ -12,6 +13,7 @@ enum { COMMUNITIES = 64, WINDOW = 512 };
 
 static struct stack st;
 static struct player p;
+static int status;
 
 /* User and system time of the process so far. */
 static int64_t cpu_us(const struct child *c)
@@ -69,10 +71,14 @@ static void run(const char *name, const char *together, bool write, int64_t seco
 	cpu = cpu_us(mod) - cpu;
 	for (size_t i = from; i < p.n; i++)
 		bad += strcmp(p.heard[i].outcome, "ok") != 0;
-	printf("{\"bench\":\"%s\",\"value\":%.0f,\"unit\":\"commands/s\",\"not_ok\":%zu,"
-	       "\"cpu_us\":%.0f,\"rss_kib\":%lld}\n",
-	       name, (double)said * 1e6 / (double)us, bad, (double)cpu / (double)said,
-	       (long long)child_rss_kib(mod));
+	if (bad > 0)
+		harness_fail("%zu of %zu commands were not answered with ok", bad, said);
+	status |= bench_report(name, (double)said * 1e6 / (double)us, 0, "commands/s",
+	                       (const struct bench_extra[]){
+				       { "cpu_us_per_command", (double)cpu / (double)said, NULL },
+				       { "rss_mib", (double)child_rss_kib(mod) / 1024, NULL },
+			       },
+	                       2);
 	fflush(stdout);
 	child_end(mod, 20000);
 	child_free(mod);
@@ -80,7 +86,7 @@ static void run(const char *name, const char *together, bool write, int64_t seco
 
 int main(int argc, char **argv)
 {
-	int64_t seconds = argc > 1 ? strtol(argv[1], NULL, 10) : 10;
+	int64_t seconds = argc > 1 ? strtol(argv[1], NULL, 10) : 5;
 
 	stack_open(&st, "bench_module", STACK_SCHEMA | STACK_TOPICS);
 	sql_run(st.sql,
@@ -106,5 +112,5 @@ int main(int argc, char **argv)
 	run("module-write-alone", "1", true, seconds);
 	player_close(&p);
 	stack_close(&st);
-	return 0;
+	return status;
 }

@@ -112,6 +112,12 @@ static void add_versions(struct buf *b)
 	add_pair(b, "libpq", pq, false);
 	add_pair(b, "libevent", event_get_version(), false);
 	add_pair(b, "openssl", OpenSSL_version(OPENSSL_VERSION_STRING), false);
+	for (size_t i = 0; i < 2; i++) {        /* bench/run says what is beside us */
+		const char *is = getenv(i == 0 ? "BENCH_POSTGRESQL" : "BENCH_KAFKA");
+
+		if (is != NULL && is[0] != '\0')
+			add_pair(b, i == 0 ? "postgresql" : "kafka", is, false);
+	}
 	add_pair(b, "libcurl", curl_version_info(CURLVERSION_NOW)->version, false);
 	add_pair(b, "compiler", __VERSION__, true);
 	buf_add(b, STR("}\n"));
@@ -177,8 +183,10 @@ int bench_report(const char *name, double value, double floor, const char *unit,
 	snprintf(path, sizeof(path), "%s/%s.json", dir, name);
 	r = write_file(path, &b);
 	buf_clear(&b);
-	printf("%-20s %14.1f %s, floor %.1f, ratio %.3f%s\n", name, value, unit, floor,
-	       floor > 0 ? value / floor : 0, r == 0 ? "" : " (report not written)");
+	printf("%-20s %14.1f %s", name, value, unit);
+	if (floor > 0)
+		printf(", floor %.1f, ratio %.3f", floor, value / floor);
+	printf("%s\n", r == 0 ? "" : " (report not written)");
 	for (size_t i = 0; i < n; i++) {
 		if (extra[i].text != NULL)
 			printf("  %-30s %s\n", extra[i].key, extra[i].text);

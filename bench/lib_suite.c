@@ -6,13 +6,9 @@
 #include "str.h"
 #include "wait.h"
 
-#include <json.h>
-#include <libpq-fe.h>
-#include <librdkafka/rdkafka.h>
+enum { USERS = 20000, WINDOW = 2048 };
 
-enum { USERS = 20000, BATCH = 512 };
-
-static char *wire(struct stack *st, const char *topic)
+char *suite_wire(struct stack *st, const char *topic)
 {
 	return text_of("%s", stack_topic(st, topic));
 }
@@ -22,7 +18,7 @@ void suite_open(struct stack *st, const char *name, int partitions)
 	static const char *const topics[] = {
 		"waddle.events", "waddle.commands.sink", "waddle.commands.memories", "waddle.responses.memories",
 		"waddle.responses.sink", "waddle.outbound.terminal", "waddle.outbound.twitch", "waddle.registry",
-		"waddle.dlq", "waddle.floor.in", "waddle.floor.out",
+		"waddle.dlq", "waddle.floor.in", "waddle.floor.trips", "waddle.floor.commands", "waddle.floor.responses", "waddle.floor.out",
 	};
 
 	stack_open(st, name, STACK_SCHEMA);
@@ -64,6 +60,17 @@ void suite_register(struct stack *st, const char *module, const char *command)
 	suite_enable(st, command);
 }
 
+void suite_memories(struct stack *st)
+{
+	sql_run(st->sql,
+	        "INSERT INTO memories (community_id, entity_id, memory_type, title, content, author, "
+	        "created_by, "
+	        "created_by_name) SELECT community_id, entity_id, 'quote', 'Quote by Ada', 'we ship on "
+	        "Friday, ' || i, "
+	        "'Ada', 'u', 'u' FROM entities, generate_series(1, 20) i WHERE platform = 'terminal'");
+	stack_wait_replay(st, 30000);
+}
+
 static void set(rd_kafka_conf_t *conf, const char *name, const char *value)
 {
 	char text[512];
@@ -72,7 +79,8 @@ static void set(rd_kafka_conf_t *conf, const char *name, const char *value)
 		harness_fail("%s: %s", name, text);
 }
 
-static rd_kafka_t *producer_new(struct stack *st)
+rd_kafka_t *suite_producer(struct stack *st, void (*delivered)(rd_kafka_t *, const rd_kafka_message_t *, void *),
+                           void *opaque)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	rd_kafka_t *rk;
@@ -85,13 +93,15 @@ static rd_kafka_t *producer_new(struct stack *st)
 	set(conf, "partitioner", "murmur2_random");
 	set(conf, "linger.ms", "0");
 	set(conf, "queue.buffering.max.messages", "1000000");
+	rd_kafka_conf_set_dr_msg_cb(conf, delivered);
+	rd_kafka_conf_set_opaque(conf, opaque);
 	rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
 	if (rk == NULL)
 		harness_fail("producer: %s", text);
 	return rk;
 }
 
-static void produce(rd_kafka_t *rk, const char *topic, const char *key, size_t key_n, const char *body, size_t n)
+void suite_produce(rd_kafka_t *rk, const char *topic, const char *key, size_t key_n, const char *body, size_t n)
 {
 	for (;;) {
 		rd_kafka_resp_err_t e = rd_kafka_producev(
@@ -119,18 +129,21 @@ static void time_text(char out[96])
 	               tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, t.tv_nsec / 1000000);
 }
 
-static size_t event_body(char *out, size_t cap, size_t i, const char *text, char key[32], size_t *key_n)
+void suite_event(struct suite_event *e, size_t i, const char *text)
 {
-	char when[96], id[ID_TEXT];
-	unsigned char channel = (unsigned char)(i % SUITE_COMMUNITIES);
-	unsigned long user = (unsigned long)(rnd_next() % USERS);
+	char when[96], id[ID_TEXT], first[9];
+	unsigned channel = (unsigned)(i % SUITE_COMMUNITIES);
+	unsigned long user =
+		(unsigned long)rnd_below(USERS / SUITE_COMMUNITIES) * SUITE_COMMUNITIES + channel;
 	int n;
 
 	id_random(id);
+	(void)snprintf(first, sizeof first, "%08x", (unsigned)i);
+	memcpy(id, first, 8);
 	time_text(when);
-	*key_n = (size_t)snprintf(key, 32, "terminal:c%u", channel);
+	e->key_n = (size_t)snprintf(e->key, sizeof e->key, "terminal:c%u", channel);
 	n = snprintf(
-		out, cap,
+		e->body, sizeof e->body,
 		"{\"event_id\":\"terminal:%s\",\"dedupe_key\":\"terminal:chat:%s\",\"platform\":\"terminal\","
 		"\"server_id\":null,\"channel_id\":\"c%u\",\"entity\":\"%s\",\"user\":{\"id\":\"%lu\","
 		"\"name\":\"viewer_%lu\",\"display_name\":\"Viewer_%lu\",\"roles\":[\"moderator\",\"member\"]"
@@ -140,22 +153,21 @@ static size_t event_body(char *out, size_t cap, size_t i, const char *text, char
 		"\"received_at\":\"%s\",\"reply_ref\":\"%s\",\"metadata\":{\"message_id\":\"%s\",\"color\":"
 	        "\"#1E90FF\","
 		"\"badges\":[{\"set_id\":\"subscriber\",\"id\":\"6\"}]}}",
-		id, id, channel, key, user, user, user, text, when, when, id, id);
-	if (n < 0 || (size_t)n >= cap)
+		id, id, channel, e->key, user, user, user, text, when, when, id, id);
+	if (n < 0 || (size_t)n >= sizeof e->body)
 		harness_fail("an event does not fit");
-	return (size_t)n;
+	e->n = (size_t)n;
 }
 
 void suite_fill(struct stack *st, const char *topic, size_t n, const char *text)
 {
-	rd_kafka_t *rk = producer_new(st);
-	char *name = wire(st, topic);
+	rd_kafka_t *rk = suite_producer(st, NULL, NULL);
+	char *name = suite_wire(st, topic);
+	struct suite_event e;
 
 	for (size_t i = 0; i < n; i++) {
-		char body[2048], key[32];
-		size_t key_n, len = event_body(body, sizeof body, i, text, key, &key_n);
-
-		produce(rk, name, key, key_n, body, len);
+		suite_event(&e, i, text);
+		suite_produce(rk, name, e.key, e.key_n, e.body, e.n);
 		if (i % 1000 == 0)
 			rd_kafka_poll(rk, 0);
 	}
@@ -169,11 +181,11 @@ void suite_fill(struct stack *st, const char *topic, size_t n, const char *text)
 
 struct suite_meter { rd_kafka_t *rk; size_t n; };
 
-static rd_kafka_t *consumer_new(struct stack *st, const char *topic, const char *group)
+rd_kafka_t *suite_consumer(struct stack *st, const char *topic, const char *group)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	char *name = wire(st, topic), id[ID_TEXT], text[512];
+	char *name = suite_wire(st, topic), id[ID_TEXT], text[512];
 	rd_kafka_t *rk;
 
 	id_random(id);
@@ -198,7 +210,7 @@ struct suite_meter *suite_meter_open(struct stack *st, const char *topic)
 {
 	struct suite_meter *m = XNEW(struct suite_meter);
 
-	m->rk = consumer_new(st, topic, NULL);
+	m->rk = suite_consumer(st, topic, NULL);
 	return m;
 }
 
@@ -231,225 +243,39 @@ void suite_meter_close(struct suite_meter *m)
 	free(m);
 }
 
-/* Floors --------------------------------------------------------------------------------------- */
-
-double suite_floor_chat(struct stack *st, const char *topic, size_t n)
+double suite_trip(struct stack *st, size_t n, const char *text)
 {
-	rd_kafka_t *rk = consumer_new(st, topic, NULL);
-	json_tokener *tok = json_tokener_new_ex(16);
-	double first = 0, last = 0;
-	size_t seen = 0;
+	rd_kafka_t *to = suite_producer(st, NULL, NULL),
+		   *from = suite_consumer(st, "waddle.outbound.terminal", "trip");
+	char *topic = suite_wire(st, "waddle.events");
+	double first = 0, last = 0, until = bench_now_s() + 120;
+	size_t sent = 0, got = 0;
 
-	while (seen < n) {
-		rd_kafka_message_t *msg = rd_kafka_consumer_poll(rk, 1000);
-		json_object *o;
+	while (got < n && bench_now_s() < until) {
+		rd_kafka_message_t *msg;
+		struct suite_event e;
 
-		if (msg == NULL || msg->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
-			if (msg != NULL)
-				rd_kafka_message_destroy(msg);
-			continue;
+		for (; sent < n && sent - got < WINDOW; sent++) {
+			suite_event(&e, sent, text);
+			suite_produce(to, topic, e.key, e.key_n, e.body, e.n);
 		}
-		if (seen++ == 0)
-			first = bench_now_s();
-		json_tokener_reset(tok);
-		o = json_tokener_parse_ex(tok, msg->payload, (int)msg->len);
-		if (o == NULL)
-			harness_fail("the floor cannot parse its own event");
-		json_object_put(o);
-		rd_kafka_offset_store(msg->rkt, msg->partition, msg->offset);
-		rd_kafka_message_destroy(msg);
-	}
-	last = bench_now_s();
-	json_tokener_free(tok);
-	rd_kafka_consumer_close(rk);
-	rd_kafka_destroy(rk);
-	return (double)n / (last - first);
-}
-
-/* A batch between its insert and its last acknowledgement. */
-struct floor_batch { size_t n, key_n[BATCH], len[BATCH]; char key[BATCH][32]; char *body[BATCH]; };
-enum { FLOOR_COLUMNS = 12 };
-struct text { char *p; size_t n, cap; };
-
-static size_t acked;
-
-static void delivered(rd_kafka_t *rk, const rd_kafka_message_t *m, void *arg)
-{
-	(void)rk;
-	(void)arg;
-	if (m->err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		harness_fail("the floor lost a message: %s", rd_kafka_err2str(m->err));
-	acked++;
-}
-
-static void put(struct text *t, const char *p, size_t n, bool quoted)
-{
-	if (t->n + 2 * n + 8 > t->cap) {
-		t->cap = (t->n + 2 * n + 8) * 2;
-		t->p = realloc(t->p, t->cap);
-		if (t->p == NULL)
-			harness_fail("memory");
-	}
-	if (!quoted) {
-		memcpy(t->p + t->n, p, n);
-		t->n += n;
-		return;
-	}
-	t->p[t->n++] = '"';
-	for (size_t i = 0; i < n; i++) {
-		if (p[i] == '"' || p[i] == '\\')
-			t->p[t->n++] = '\\';
-		t->p[t->n++] = p[i];
-	}
-	t->p[t->n++] = '"';
-}
-
-static void element(struct text *t, size_t i, const char *p, bool quoted)
-{
-	put(t, i == 0 ? "{" : ",", 1, false);
-	put(t, p, strlen(p), quoted);
-}
-
-static const char *member(json_object *o, const char *key)
-{
-	json_object *v = NULL;
-
-	if (!json_object_object_get_ex(o, key, &v))
-		harness_fail("no %s", key);
-	return json_object_get_string(v);
-}
-
-static const char floor_sql[] =
-	"INSERT INTO command_executions (execution_id, created_at, command_id, entity_id, community_id, user_id, "
-	"message_content, parameters, location_url, request_payload, session_id, event_id) "
-	"SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::integer[], $5::integer[], $6::text[], "
-	"$7::text[], $8::jsonb[], $9::text[], $10::jsonb[], $11::uuid[], $12::text[]) ON CONFLICT DO NOTHING";
-
-static void floor_insert(PGconn *pg, struct floor_batch *b, json_tokener *tok)
-{
-	static struct text col[FLOOR_COLUMNS];
-	const char *values[FLOOR_COLUMNS];
-
-	for (int c = 0; c < FLOOR_COLUMNS; c++)
-		col[c].n = 0;
-	for (size_t i = 0; i < b->n; i++) {
-		json_object *o;
-		const char *id;
-
-		json_tokener_reset(tok);
-		o = json_tokener_parse_ex(tok, b->body[i], (int)b->len[i]);
-		if (o == NULL)
-			harness_fail("the floor cannot parse its own event");
-		id = member(o, "reply_ref");
-		element(&col[0], i, id, false);
-		element(&col[1], i, member(o, "received_at"), true);
-		element(&col[2], i, "1", false);
-		element(&col[3], i, "1", false);
-		element(&col[4], i, "1", false);
-		element(&col[5], i, "7", true);
-		element(&col[6], i, member(o, "message_content"), true);
-		element(&col[7], i, "[\"list\"]", true);
-		element(&col[8], i, "kafka:sink", true);
-		put(&col[9], i == 0 ? "{" : ",", 1, false);
-		put(&col[9], b->body[i], b->len[i], true);
-		element(&col[10], i, id, false);
-		element(&col[11], i, member(o, "event_id"), true);
-		json_object_put(o);
-	}
-	for (int c = 0; c < FLOOR_COLUMNS; c++) {
-		put(&col[c], "}", 2, false);    /* with its NUL */
-		values[c] = col[c].p;
-	}
-	if (PQsendQueryPrepared(pg, "floor", FLOOR_COLUMNS, values, NULL, NULL, 0) != 1 ||
-	    PQpipelineSync(pg) != 1)
-		harness_fail("floor: %s", PQerrorMessage(pg));
-}
-
-static void floor_committed(PGconn *pg)
-{
-	for (int i = 0; i < 3;) {
-		PGresult *r = PQgetResult(pg);
-		ExecStatusType s = PQresultStatus(r);
-
-		if (r != NULL && s != PGRES_COMMAND_OK && s != PGRES_PIPELINE_SYNC)
-			harness_fail("floor: %s", PQresultErrorMessage(r));
-		PQclear(r);
-		i = r != NULL && s == PGRES_PIPELINE_SYNC ? 3 : i;
-	}
-}
-
-double suite_floor_dispatch(struct stack *st, const char *from, const char *to, size_t n)
-{
-	rd_kafka_t *in = consumer_new(st, from, NULL), *out;
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	PGconn *pg = PQconnectdb(st->url);
-	json_tokener *tok = json_tokener_new_ex(16);
-	struct floor_batch *flying = NULL, *next = XNEW(struct floor_batch);
-	char *topic = wire(st, to), text[512];
-	double first = 0, last;
-	size_t seen = 0, sent = 0;
-
-	acked = 0;
-	set(conf, "bootstrap.servers", st->kafka);
-	set(conf, "enable.idempotence", "true");
-	set(conf, "compression.type", "lz4");
-	set(conf, "partitioner", "murmur2_random");
-	set(conf, "linger.ms", "0");
-	rd_kafka_conf_set_dr_msg_cb(conf, delivered);
-	out = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
-	if (out == NULL || PQstatus(pg) != CONNECTION_OK)
-		harness_fail("floor: %s", out == NULL ? text : PQerrorMessage(pg));
-	PQclear(PQprepare(pg, "floor", floor_sql, FLOOR_COLUMNS, NULL));
-	if (PQenterPipelineMode(pg) != 1)
-		harness_fail("pipeline");
-	while (sent < n) {
-		while (next->n < BATCH && seen < n) {
-			rd_kafka_message_t *msg =
-				rd_kafka_consumer_poll(in, next->n == 0 && flying == NULL ? 1000 : 0);
-			size_t i = next->n;
-
-			if (msg == NULL)
-				break;
-			if (msg->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
-				if (seen++ == 0)
-					first = bench_now_s();
-				next->key_n[i] = msg->key_len;
-				memcpy(next->key[i], msg->key, msg->key_len);
-				next->len[i] = msg->len;
-				next->body[i] = xnew_(1, msg->len);
-				memcpy(next->body[i], msg->payload, msg->len);
-				next->n++;
-			}
+		rd_kafka_poll(to, 0);
+		msg = rd_kafka_consumer_poll(from, 20);
+		for (; msg != NULL; msg = rd_kafka_consumer_poll(from, 0)) {
+			got += msg->err == RD_KAFKA_RESP_ERR_NO_ERROR;
 			rd_kafka_message_destroy(msg);
+			if (first == 0 && got > 0)
+				first = bench_now_s();
+			if (sent - got < WINDOW / 2)
+				break;
 		}
-		if (next->n > 0)
-			floor_insert(pg, next, tok);    /* while the one before commits */
-		if (flying != NULL) {
-			floor_committed(pg);
-			for (size_t i = 0; i < flying->n; i++) {
-				produce(out, topic, flying->key[i], flying->key_n[i], flying->body[i],
-				        flying->len[i]);
-				free(flying->body[i]);
-			}
-			sent += flying->n;
-			free(flying);
-			flying = NULL;
-		}
-		if (next->n > 0) {
-			flying = next;
-			next = XNEW(struct floor_batch);
-		}
-		rd_kafka_poll(out, 0);
+		last = bench_now_s();
 	}
-	while (acked < n)
-		rd_kafka_poll(out, 100);
-	last = bench_now_s();
-	free(next);
-	json_tokener_free(tok);
-	PQfinish(pg);
-	rd_kafka_consumer_close(in);
-	rd_kafka_destroy(in);
-	rd_kafka_destroy(out);
+	rd_kafka_consumer_close(from);
+	rd_kafka_destroy(from);
+	rd_kafka_destroy(to);
 	free(topic);
+	if (got < n)
+		harness_fail("only %zu of %zu answers came", got, n);
 	return (double)n / (last - first);
 }
