@@ -126,22 +126,31 @@ static void sweep(void *arg)
 	w->again = false;
 	if (!service_draining(w->r->s) && since_ms < INT64_MAX) {
 		w->since_ms = since_ms;
-		w->waiting += db_query(w->r->db, opts, marked, w,
-			"WITH due AS (SELECT execution_id, created_at FROM command_executions WHERE status = 'pending' "
-			"AND created_at >= $1 AND sent_at + timeout_ms * interval '1 ms' < now() "
-			"ORDER BY created_at LIMIT 512 FOR UPDATE SKIP LOCKED), "
-			"u AS (UPDATE command_executions e SET status = 'failed', response_status = 504, "
-			"error_message = 'timeout', completed_at = now(), "
-			"execution_time_ms = least(extract(epoch FROM now() - e.created_at) * 1000, 2147483647)::integer "
-			"FROM due WHERE e.execution_id = due.execution_id AND e.created_at = due.created_at RETURNING e.*) "
-			"SELECT u.execution_id, n.platform, n.address, n.server_id, n.channel_id, u.user_id, u.reply_ref, "
-			"u.request_payload #>> '{event_data,message_id}', c.command, "
-			"coalesce(n.config->>'bot_account_id', n.channel_id), u.module_name "
-			"FROM u JOIN entities n ON n.entity_id = u.entity_id JOIN commands c ON c.id = u.command_id",
-			DB_TIME(since_ms)) == 0;
+		w->waiting +=
+			db_query(w->r->db, opts, marked, w,
+		                 "WITH due AS (SELECT execution_id, created_at FROM command_executions WHERE "
+		                 "status = 'pending' "
+		                 "AND created_at >= $1 AND sent_at + timeout_ms * interval '1 ms' < now() "
+		                 "ORDER BY created_at LIMIT 512 FOR UPDATE SKIP LOCKED), "
+		                 "u AS (UPDATE command_executions e SET status = 'failed', response_status = "
+		                 "504, "
+		                 "error_message = 'timeout', completed_at = now(), "
+		                 "execution_time_ms = least(extract(epoch FROM now() - e.created_at) * 1000, "
+		                 "2147483647)::integer "
+		                 "FROM due WHERE e.execution_id = due.execution_id AND e.created_at = "
+		                 "due.created_at RETURNING e.*) "
+		                 "SELECT u.execution_id, n.platform, n.address, n.server_id, n.channel_id, "
+		                 "u.user_id, u.reply_ref, "
+		                 "u.request_payload #>> '{event_data,message_id}', c.command, "
+		                 "coalesce(n.config->>'bot_account_id', n.channel_id), u.module_name "
+		                 "FROM u JOIN entities n ON n.entity_id = u.entity_id JOIN commands c ON "
+		                 "c.id = u.command_id",
+		                 DB_TIME(since_ms)) == 0;
 		w->waiting += db_query(w->r->db, opts, found_oldest, w,
-			"SELECT created_at FROM command_executions WHERE status = 'pending' AND created_at >= $1 "
-			"ORDER BY created_at LIMIT 1", DB_TIME(since_ms)) == 0;
+		                       "SELECT created_at FROM command_executions WHERE status = 'pending' "
+		                       "AND created_at >= $1 "
+		                       "ORDER BY created_at LIMIT 1",
+		                       DB_TIME(since_ms)) == 0;
 	}
 	if (w->waiting == 0)
 		timer_start(w->r->s, &w->sweep, SWEEP_MS, sweep, w);
