@@ -153,6 +153,63 @@ static void the_committed_list_is_the_data_model(void **state)
 	buf_clear(&list);
 }
 
+/* Some row of the page's tables has both words in backquotes. */
+static bool documented(struct str page, const char *table, const char *column)
+{
+	while (page.n > 0) {
+		struct str line = str_cut(page, '\n', &page);
+
+		if (str_starts(line, STR("|")) && memmem(line.p, line.n, table, strlen(table)) != NULL &&
+		    memmem(line.p, line.n, column, strlen(column)) != NULL)
+			return true;
+	}
+	return false;
+}
+
+static void what_is_beyond_the_data_model_is_explained(void **state)
+{
+	struct buf list = read_list(), page = BUF(1024 * 1024);
+	char *rows =
+		sql_rows(st.sql, "SELECT '`' || table_name || '`', '`' || column_name || '`', table_name || "
+	                         "' ' || column_name "
+	                         "FROM information_schema.columns JOIN pg_class k ON k.relname = table_name "
+	                         "AND k.relnamespace = 'public'::regnamespace AND NOT k.relispartition WHERE "
+	                         "table_schema = 'public'");
+	struct str rest = str_of(rows);
+	FILE *f = fopen("docs/schema.md", "re");
+	char line[1024];
+	int n = 0;
+
+	(void)state;
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f) != NULL)
+		buf_add(&page, str_of(line));
+	fclose(f);
+	while (rest.n > 0) {
+		struct str row = str_cut(rest, '\n', &rest), column, both, table = str_cut(row, '|', &column);
+		char t[80], c[80], name[160], only[80];
+		bool of_model;
+
+		column = str_cut(column, '|', &both);
+		snprintf(t, sizeof(t), STR_FMT, STR_ARG(table));
+		snprintf(c, sizeof(c), STR_FMT, STR_ARG(column));
+		snprintf(name, sizeof(name), STR_FMT "\n", STR_ARG(both));
+		snprintf(only, sizeof(only), "%.*s ", (int)strcspn(name, " "), name);
+		if (memmem(list.p, list.n, name, strlen(name)) != NULL)
+			continue;
+		of_model = memmem(list.p, list.n, only, strlen(only)) != NULL;
+		if (!documented((struct str){ page.p, page.n }, t, of_model ? c : t)) {
+			print_error("docs/schema.md says nothing of %s.%s\n", t, c);
+			fail();
+		}
+		n++;
+	}
+	assert_true(n > 300);
+	buf_clear(&list);
+	buf_clear(&page);
+	free(rows);
+}
+
 /* --- rules for all tables -------------------------------------------------------------------- */
 
 /* What a query over the catalog finds is an offence; its rows say where. */
@@ -640,6 +697,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_table_and_column_of_the_data_model_is_there),
 		cmocka_unit_test(the_committed_list_is_the_data_model),
+		cmocka_unit_test(what_is_beyond_the_data_model_is_explained),
 		cmocka_unit_test(times_have_a_zone_and_ids_are_wide),
 		cmocka_unit_test(every_foreign_key_has_an_index),
 		cmocka_unit_test(every_table_has_a_key),
