@@ -143,6 +143,11 @@ void db_note_up(struct db *db)
 
 /* -- the caller's side --------------------------------------------------------------------- */
 
+static void nobody_waits(void *arg, const struct db_result *res, const struct err *err)
+{
+	(void)arg, (void)res, (void)err;
+}
+
 int db_send(struct db *db, struct db_opts opts, db_done *done, void *arg, const char *sql,
             const struct db_param *params, size_t n)
 {
@@ -163,7 +168,7 @@ int db_send(struct db *db, struct db_opts opts, db_done *done, void *arg, const 
 	call = call_new(db, CALL_STMT);
 	call->stmt = st;
 	call->wire = wire;
-	call->done = done;
+	call->done = done != NULL ? done : nobody_waits;
 	call->arg = arg;
 	call->to = opts.to;
 	call->after_lsn = opts.to == DB_READ ? opts.after_lsn : 0;
@@ -204,7 +209,9 @@ struct db *db_open(struct service *s, const struct db_conf *conf)
 	db->rollback = stmt_of(&db->stmts, "ROLLBACK");
 	db->lsn = stmt_of(&db->stmts, "SELECT pg_current_wal_insert_lsn()");
 	db->probe = stmt_of(&db->stmts, "SELECT pg_last_wal_replay_lsn()");
-	db->set_timeout = stmt_of(&db->stmts, "SELECT set_config('statement_timeout', $1, true)");
+	db->set_timeout = stmt_of(&db->stmts, "SELECT set_config('statement_timeout', $1, true),"
+	                          " set_config('lock_timeout', $1, true),"
+	                          " set_config('idle_in_transaction_session_timeout', $1, true)");
 	forget_environment();
 	if (db_url_parse(&db->write.url, conf->write_url, DB_ROLE_WRITE, s->name, db->timeout_ms, &err) != 0 ||
 	    db_url_parse(&db->read.url, own_reads ? conf->read_url : conf->write_url, DB_ROLE_READ, s->name,

@@ -57,7 +57,8 @@ struct db_opts {
 };
 struct db_result;                       /* valid only during the callback */
 
-/* err is NULL on success.  Exactly once, never from inside the call that queued it. */
+/* err is NULL on success.  Exactly once, never from inside the call that queued it.  A NULL
+ * callback is fine everywhere: nobody waits. */
 typedef void db_done(void *arg, const struct db_result *res, const struct err *err);
 
 /* Connects in the background, reconnects for ever with jittered backoff.  A URL that cannot be
@@ -96,7 +97,6 @@ struct db_tx;
 struct db_tx *db_tx_begin(struct db *db, int timeout_ms) MUST_CHECK;   /* NULL: full; 0: pool's */
 #define db_tx_query(tx, done, arg, sql, ...) \
 	db_tx_send(tx, done, arg, "" sql, DB_PARAMS(__VA_ARGS__))
-/* done may be NULL: only commit's verdict matters. */
 int  db_tx_send(struct db_tx *tx, db_done *done, void *arg, const char *sql,
                 const struct db_param *params, size_t n) MUST_CHECK;
 /* Success: the transaction is durable and db_lsn(res) is a position at or after its commit

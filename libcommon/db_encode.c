@@ -187,8 +187,7 @@ static char *put_scalar(char *o, const struct db_param *p)
 	case DBP_ARRAY:
 		break;
 	}
-	ASSERT(!"reached");
-	return o;
+	assert_failed("a scalar", __FILE__, __LINE__, __func__);
 }
 
 /* {1,NULL,"a \"quoted\" one"}: text is always quoted, so that null and {} stay text. */

@@ -11,6 +11,12 @@ static bool has_room(const struct db_conn *c)
 	return c->in_flight == 0 || (c->in_flight < DB_DEPTH && c->bytes < DB_DEPTH_BYTES);
 }
 
+/* A statement of 512 rows keeps a connection as busy as many small ones. */
+static size_t load(const struct db_conn *c)
+{
+	return (size_t)c->in_flight + c->bytes / 2048;
+}
+
 static struct db_conn *least_busy(struct db_pool *p, bool (*fits)(const struct db_conn *, const struct db_call *),
                                   const struct db_call *call)
 {
@@ -19,7 +25,7 @@ static struct db_conn *least_busy(struct db_pool *p, bool (*fits)(const struct d
 	LIST_EACH(n, next, &p->in[CONN_FREE]) {
 		struct db_conn *c = CONTAINER_OF(n, struct db_conn, node);
 
-		if (has_room(c) && (best == NULL || c->in_flight < best->in_flight) && (fits == NULL || fits(c, call)))
+		if (has_room(c) && (best == NULL || load(c) < load(best)) && (fits == NULL || fits(c, call)))
 			best = c;
 	}
 	return best;

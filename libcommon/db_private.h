@@ -26,7 +26,7 @@
 enum {
 	DB_CONNECT_MS      = 5000,      /* one attempt to one host */
 	DB_BACKOFF_MS      = 50,
-	DB_BACKOFF_MAX_MS  = 5000,
+	DB_BACKOFF_MAX_MS  = 2000,
 	DB_DEPTH           = 32,        /* calls in flight on one connection */
 	DB_DEPTH_BYTES     = 1 << 20,   /* of parameters in flight on one connection */
 	DB_GRACE_MS        = 250,       /* statement_timeout answers first, ours is for the mute */
