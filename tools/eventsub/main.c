@@ -3,8 +3,10 @@
  *      eventsub --url http://127.0.0.1:8002/twitch/webhook --secret-file FILE [options] TEXT
  *
  * For the demonstration and for trying things by hand.  Prints the status and how long the answer
- * took; ends with 0 for a 2xx, 1 for another answer or none, 2 for wrong usage.  With the same
+ * took; ends with 0 for a 2xx, 1 for another status or none, 2 for wrong usage, 3 without the bot's answer.  With the same
  * --delivery or --message twice it is what Twitch does when it repeats itself. */
+#include "answer.h"
+#include "clock.h"
 #include "eventsub.h"
 #include "str.h"
 
@@ -20,7 +22,9 @@ static void usage(FILE *to)
 	      "  --badge NAME      broadcaster, moderator, vip or subscriber\n"
 	      "  --delivery ID     Twitch-Eventsub-Message-Id instead of a fresh one\n"
 	      "  --message ID      id of the chat message instead of a fresh one\n"
-	      "  --forge           flip one bit of the body after signing it\n",
+	      "  --forge           flip one bit of the body after signing it\n"
+	      "  --answer URL      a fake-twitch: wait there for the bot's answer and show it\n"
+	      "  --wait MS         so long at most (10000); no answer then ends with 3\n",
 	      to);
 }
 
@@ -87,19 +91,21 @@ static int post(const char *url, const struct eventsub_post *p)
 
 int main(int argc, char **argv)
 {
-	enum { URL = 1, SECRET, CHANNEL, USER, LOGIN, BADGE, DELIVERY, MESSAGE, FORGE, HELP, OPTIONS };
+	enum { URL = 1, SECRET, CHANNEL, USER, LOGIN, BADGE, DELIVERY, MESSAGE, FORGE, ANSWER, WAIT, HELP, OPTIONS };
 	static const struct option options[] = {
 		{ "url", required_argument, NULL, URL },         { "secret-file", required_argument, NULL, SECRET },
 		{ "channel", required_argument, NULL, CHANNEL }, { "user", required_argument, NULL, USER },
 		{ "login", required_argument, NULL, LOGIN },     { "badge", required_argument, NULL, BADGE },
 		{ "delivery", required_argument, NULL, DELIVERY }, { "message", required_argument, NULL, MESSAGE },
-		{ "forge", no_argument, NULL, FORGE },           { "help", no_argument, NULL, HELP },
+		{ "forge", no_argument, NULL, FORGE },           { "answer", required_argument, NULL, ANSWER },
+		{ "wait", required_argument, NULL, WAIT },       { "help", no_argument, NULL, HELP },
 		{ 0 },
 	};
 	const char *given[OPTIONS] = { 0 };
 	struct eventsub_post p;
 	struct eventsub_chat c;
-	char *secret;
+	char *secret, fresh[37];
+	int64_t began_us, wait_ms = 10000;
 	int o, r;
 
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -121,6 +127,14 @@ int main(int argc, char **argv)
 		fprintf(stderr, "eventsub: the text is not UTF-8\n");
 		return 2;
 	}
+	if (given[WAIT] != NULL && str_int(str_of(given[WAIT]), 0, 600000, &wait_ms) != 0) {
+		fprintf(stderr, "eventsub: --wait takes milliseconds\n");
+		return 2;
+	}
+	if (given[MESSAGE] == NULL) {
+		eventsub_uuid(fresh);
+		given[MESSAGE] = fresh;
+	}
 	secret = secret_of(given[SECRET]);
 	if (secret == NULL)
 		return 2;
@@ -130,7 +144,12 @@ int main(int argc, char **argv)
 	if (given[FORGE] != NULL)
 		p.body[p.body_n / 2] ^= 1;
 	curl_global_init(CURL_GLOBAL_DEFAULT);
+	began_us = clock_exact_us();
 	r = post(given[URL], &p);
+	if (r == 0 && given[ANSWER] != NULL && answer_wait(given[ANSWER], given[MESSAGE], began_us, wait_ms) <= 0) {
+		printf("no answer\n");
+		r = 3;
+	}
 	curl_global_cleanup();
 	eventsub_free(&p);
 	free(secret);

@@ -34,6 +34,10 @@ common_env() {
 		"DATABASE_READ_URL=$(pg_url standby waddle "$1")" \
 		"SEALING_KEY_FILE=$dir/secret/sealing" \
 		"ROUTER_URL=http://127.0.0.1:$(state_get port-router || echo 0)"
+	# The mock answers a waiting fetch when its time is up, not when something comes.
+	if [ "$(state_get broker)" = mock ]; then
+		printf '%s\n' KAFKA_FETCH_WAIT_MAX_MS=5
+	fi
 }
 
 service_env() {
