@@ -146,6 +146,7 @@ void probe_read(const char *brokers, const char *topic, struct probe_topic *ret)
 {
 	rd_kafka_t *rk = client(RD_KAFKA_CONSUMER, brokers);
 	int n = partitions(rk, topic), open = 0;
+	bool *reading = XNEW_N(bool, (size_t)n + 1);
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(n + 1);
 	int64_t deadline = harness_now_ms() + 60000;
 
@@ -158,6 +159,7 @@ void probe_read(const char *brokers, const char *topic, struct probe_topic *ret)
 		if (end <= first)
 			continue;
 		rd_kafka_topic_partition_list_add(list, topic, i)->offset = first;
+		reading[i] = true;
 		open++;
 	}
 	if (open > 0 && rd_kafka_assign(rk, list) != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -171,13 +173,16 @@ void probe_read(const char *brokers, const char *topic, struct probe_topic *ret)
 			continue;
 		if (m->err == RD_KAFKA_RESP_ERR_NO_ERROR)
 			take(ret, m);
-		else if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+		else if (m->err == RD_KAFKA_RESP_ERR__PARTITION_EOF && reading[m->partition]) {
+			reading[m->partition] = false;  /* comes again when more is written meanwhile */
 			open--;
+		}
 		rd_kafka_message_destroy(m);
 	}
 	rd_kafka_topic_partition_list_destroy(list);
 	rd_kafka_consumer_close(rk);
 	rd_kafka_destroy(rk);
+	free(reading);
 	if (ret->n > 1)
 		qsort(ret->msgs, ret->n, sizeof(*ret->msgs), by_place);
 }
