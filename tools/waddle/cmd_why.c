@@ -266,6 +266,9 @@ static PGresult *get_hops(struct why *w, struct err *err)
 		           "WHERE message_id = ANY($3::uuid[])",
 		           w->platform, w->platform, w->platform, w->platform, w->platform, w->platform,
 		           w->platform, w->platform, w->platform, w->platform);
+	else            /* an execution's created_at is when its event was received */
+		buf_add(&sql, STR(" UNION ALL SELECT 2, min(created_at), 'received', split_part($1, ':', 1), "
+		                  "min(user_name) FROM ex"));
 	buf_add(&sql, str_of(tail));
 	buf_add(&sql, (struct str){ "", 1 });
 	if (buf_str(&sql, &text) == 0)
