@@ -210,6 +210,7 @@ rd_kafka_conf_t *bus_conf_consumer(struct bus_sub *sub, struct err *err)
 	set(conf, "enable.auto.commit", sub->c.group != NULL ? "true" : "false");
 	rd_kafka_conf_set_opaque(conf, sub);
 	rd_kafka_conf_set_rebalance_cb(conf, bus_rebalance);
+	rd_kafka_conf_set_offset_commit_cb(conf, bus_committed);
 	rd_kafka_conf_set_stats_cb(conf, bus_lag_stats);
 	return conf;
 }

@@ -19,7 +19,7 @@ static struct bus_assigned *part_find(struct bus_sub *sub, const rd_kafka_messag
 	if (p != NULL && p->rkt == rkm->rkt && p->at.partition == rkm->partition)
 		return p;
 	topic = rd_kafka_topic_name(rkm->rkt);
-	LIST_EACH (n, tmp, &sub->parts) {
+	LIST_EACH(n, tmp, &sub->parts) {
 		p = CONTAINER_OF(n, struct bus_assigned, node);
 		if (p->at.partition != rkm->partition || (p->rkt != rkm->rkt && strcmp(p->wire, topic) != 0))
 			continue;
@@ -44,7 +44,7 @@ static void trouble(struct bus_sub *sub, const rd_kafka_message_t *rkm)
 
 	if (rkm->err == RD_KAFKA_RESP_ERR__MAX_POLL_EXCEEDED)
 		log_warn(NULL, "bus_stalled", "%s was not served for too long, its partitions went to others",
-			 sub->c.group);
+		         sub->c.group);
 	else if (rkm->err == RD_KAFKA_RESP_ERR__FATAL)
 		bus_trouble(sub->rk, rkm->err, rd_kafka_message_errstr(rkm), sub);
 	else
@@ -63,6 +63,8 @@ static void take(struct bus_sub *sub, rd_kafka_message_t *rkm)
 		return;
 	}
 	p = part_find(sub, rkm);
+	if (p != NULL && rkm->offset < p->next)
+		p = bus_part_again(p, rkm->offset);
 	if (p == NULL) { /* of an assignment that is over: its next owner gets it */
 		rd_kafka_message_destroy(rkm);
 		return;
@@ -158,7 +160,7 @@ void bus_store(struct bus_sub *sub)
 	timer_stop(&sub->store);
 	if (sub->c.group == NULL)
 		return;
-	LIST_EACH (n, tmp, &sub->parts) {
+	LIST_EACH(n, tmp, &sub->parts) {
 		struct bus_assigned *p = CONTAINER_OF(n, struct bus_assigned, node);
 
 		if (p->mark.low <= p->stored)
@@ -171,6 +173,12 @@ void bus_store(struct bus_sub *sub)
 	if (list == NULL)
 		return;
 	rd_kafka_offsets_store(sub->rk, list);
+	for (int i = 0; i < list->cnt; i++)
+		if (list->elems[i].err != RD_KAFKA_RESP_ERR_NO_ERROR &&
+		    list->elems[i].err != RD_KAFKA_RESP_ERR__STATE)
+			log_rarely(10000, L_WARN, NULL, "bus_store", "offset of %s/%d: %s",
+			           list->elems[i].topic, (int)list->elems[i].partition,
+			           rd_kafka_err2str(list->elems[i].err));
 	rd_kafka_topic_partition_list_destroy(list);
 }
 

@@ -17,7 +17,7 @@ static void forward(struct bus_sub *sub, const char *wire, int32_t partition)
 	rd_kafka_queue_destroy(q);
 }
 
-void bus_part_gain(struct bus_sub *sub, const char *wire, int32_t partition)
+struct bus_assigned *bus_part_gain(struct bus_sub *sub, const char *wire, int32_t partition)
 {
 	struct bus_assigned *p = XNEW(struct bus_assigned);
 	char name[BUS_NAME_MAX];
@@ -42,6 +42,7 @@ void bus_part_gain(struct bus_sub *sub, const char *wire, int32_t partition)
 		sub->c.gained(sub->c.arg, p->at);
 		sub->b->depth--;
 	}
+	return p;
 }
 
 void bus_part_unref(struct bus_assigned *p)
@@ -92,16 +93,31 @@ static void lose(struct bus_assigned *p, bool lost)
 	bus_part_unref(p);
 }
 
+/* The topic was made anew, or the broker lost its end: what we hold is of another life. */
+struct bus_assigned *bus_part_again(struct bus_assigned *p, int64_t offset)
+{
+	struct bus_sub *sub = p->sub;
+	struct bus_assigned *fresh;
+
+	log_warn(NULL, "bus_went_back", "%s/%d goes on at offset %lld after %lld", p->wire,
+	         (int)p->at.partition, (long long)offset, (long long)p->next - 1);
+	p->refs++; /* its name is needed once more */
+	lose(p, true);
+	fresh = bus_part_gain(sub, p->wire, p->at.partition);
+	bus_part_unref(p);
+	return fresh;
+}
+
 void bus_lose_all(struct bus_sub *sub, bool lost)
 {
-	LIST_EACH (n, tmp, &sub->parts)
+	LIST_EACH(n, tmp, &sub->parts)
 		lose(CONTAINER_OF(n, struct bus_assigned, node), lost);
 }
 
 static void lose_listed(struct bus_sub *sub, const rd_kafka_topic_partition_list_t *list, bool lost)
 {
 	for (int i = 0; i < list->cnt; i++)
-		LIST_EACH (n, tmp, &sub->parts) {
+		LIST_EACH(n, tmp, &sub->parts) {
 			struct bus_assigned *p = CONTAINER_OF(n, struct bus_assigned, node);
 
 			if (p->at.partition == list->elems[i].partition &&
@@ -110,6 +126,16 @@ static void lose_listed(struct bus_sub *sub, const rd_kafka_topic_partition_list
 				break;
 			}
 		}
+}
+
+/* Of the automatic commits: what fails is tried again with the next. */
+void bus_committed(rd_kafka_t *rk, rd_kafka_resp_err_t e, rd_kafka_topic_partition_list_t *list, void *opaque)
+{
+	const struct bus_sub *sub = opaque;
+
+	(void)rk, (void)list;
+	if (e != RD_KAFKA_RESP_ERR_NO_ERROR && e != RD_KAFKA_RESP_ERR__NO_OFFSET)
+		log_rarely(10000, L_WARN, NULL, "bus_commit", "%s: %s", sub->c.group, rd_kafka_err2str(e));
 }
 
 static void check(const char *what, rd_kafka_error_t *e)
@@ -147,7 +173,7 @@ void bus_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t e, rd_kafka_topic_partiti
 	lost = e != RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS || rd_kafka_assignment_lost(rk);
 	if (e == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS)
 		log_info(NULL, "bus_lost", "%s: %d partitions%s", sub->c.group, list->cnt,
-			 lost ? ", others may have them already" : "");
+		         lost ? ", others may have them already" : "");
 	else
 		log_error(NULL, "bus_rebalance", "%s: %s", sub->c.group, rd_kafka_err2str(e));
 	if (some && e == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {

@@ -177,8 +177,10 @@ void bus_drain(struct bus_sub *sub);
 void bus_nudge(struct bus_sub *sub);
 
 /* bus_group.c */
+void bus_committed(rd_kafka_t *rk, rd_kafka_resp_err_t e, rd_kafka_topic_partition_list_t *list, void *opaque);
 void bus_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t e, rd_kafka_topic_partition_list_t *list, void *opaque);
-void bus_part_gain(struct bus_sub *sub, const char *wire, int32_t partition);
+struct bus_assigned *bus_part_gain(struct bus_sub *sub, const char *wire, int32_t partition);
+struct bus_assigned *bus_part_again(struct bus_assigned *p, int64_t offset);
 void bus_part_unref(struct bus_assigned *p);
 void bus_lose_all(struct bus_sub *sub, bool lost);
 

@@ -650,6 +650,34 @@ static void lag_counts_what_is_behind_and_what_is_held(void **state)
 	assert_int_equal(bus_lag(c->b), 0);
 }
 
+static void a_topic_made_anew_is_read_from_its_beginning(void **state)
+{
+	struct fixture *f = *state;
+	struct bus_client *c = &f->c;
+	char *topic = wire(f, "events");
+	bool voided = false;
+
+	c->keep = true;
+	bus_client_consume(c, "waddle.test", events, 1000);
+	send_numbered(c, 0, 400);
+	assert_true(bus_client_run(c, &c->seen, 400, 20000));
+	probe_delete(f->brokers, topic);
+	probe_create(f->brokers, topic, 4, NULL);
+	for (int i = 0; i < 8; i++) {
+		char key[20];
+
+		snprintf(key, sizeof(key), "k%d", i);
+		probe_send(f->brokers, topic, -1, key, "new", 3, NULL);
+	}
+	assert_true(bus_client_run(c, &c->seen, 408, 60000));
+	for (size_t i = 0; i < 400; i++)
+		voided = voided || bus_msg_void(c->held[i]);
+	assert_true(voided);
+	assert_string_equal(c->msgs[407].value, "new");
+	bus_client_done_all(c); /* those of the old life do nothing */
+	free(topic);
+}
+
 static bool lag_is_told(void *arg)
 {
 	struct bus_client *c = arg;
@@ -697,7 +725,7 @@ static void bad_settings_are_all_named_and_no_bus_is_opened(void **state)
 
 #define RUN(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		RUN(what_is_sent_arrives_once_and_in_order),
@@ -720,9 +748,12 @@ int main(void)
 		RUN(creating_topics_twice_changes_nothing),
 		RUN(more_replicas_than_brokers_are_refused_by_name),
 		RUN(lag_counts_what_is_behind_and_what_is_held),
+		RUN(a_topic_made_anew_is_read_from_its_beginning),
 		RUN(lag_counts_what_was_never_reached),
 		RUN(bad_settings_are_all_named_and_no_bus_is_opened),
 	};
 
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
 	return !!cmocka_run_group_tests_name("bus", tests, NULL, NULL);
 }
