@@ -86,8 +86,8 @@ static void committed(void *arg, const struct db_result *res, const struct err *
 	k->next_mem = old;
 	k->token = k->next;
 	k->expires_at_ms = k->next_expires_at_ms;
+	k->refused = STR_NONE;          /* it is another one than this */
 	arena_reset(old);
-	k->refused = arena_str(k->mem, k->refused);
 	tell(k, NULL);
 }
 

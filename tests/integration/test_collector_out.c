@@ -10,7 +10,7 @@
 #include "stack.h"
 #include "str.h"
 
-#include <signal.h>
+#include <librdkafka/rdkafka.h>
 
 #define SECRET "test-only-webhook-secret-0001"
 #define BOT    "990001"
@@ -30,18 +30,33 @@ static char *fake_url(const char *path)
 	return text_of("http://127.0.0.1:%d%s", child_port(fake, "HTTP_LISTEN"), path);
 }
 
-static struct child *collector_start(const char *more)
+static struct child *collector_start(const char *bot)
 {
 	char *api = text_of("TWITCH_API_URL=http://127.0.0.1:%d/helix", child_port(fake, "HTTP_LISTEN"));
 	char *id = text_of("TWITCH_ID_URL=http://127.0.0.1:%d", child_port(fake, "HTTP_LISTEN"));
+	char *user = text_of("TWITCH_BOT_USER_ID=%s", bot);
 	const char *const env[] = {
 		"HTTP_LISTEN=127.0.0.1:{port}", "TWITCH_WEBHOOK_SECRET=" SECRET, "TWITCH_CLIENT_ID=test-client",
-		"TWITCH_CLIENT_SECRET=test-client-secret", "TWITCH_BOT_USER_ID=" BOT, api, id, more, NULL,
+		"TWITCH_CLIENT_SECRET=test-client-secret", user, api, id, NULL,
 	};
 	struct child *c = stack_service(&st, "waddle-collector-twitch", "waddle_collector_twitch", env);
 
 	free(api);
 	free(id);
+	free(user);
+	return c;
+}
+
+static struct child *fake_start(const char *window)
+{
+	const char *const argv[] = { "waddle-fake-twitch", NULL };
+	const char *const env[] = {
+		"HTTP_LISTEN=127.0.0.1:{port}", "ADMIN_LISTEN=127.0.0.1:{port}", "FAKE_MODERATED=2001,2002,2003,2004", window, NULL,
+	};
+	struct child *c = child_new("fake-twitch", argv, env);
+
+	child_start(c);
+	child_wait_ready(c, true, WAIT_MS);
 	return c;
 }
 
@@ -248,24 +263,248 @@ static void old_and_foreign_messages_are_not_sent(void **state)
 	assert_int_equal(sent("1003"), 1);
 }
 
+/* A reminder names whom it is for; a command in front of a text is none any more. */
+static void a_mention_is_added_and_commands_are_neutralised(void **state)
+{
+	char id[ID_TEXT], *body;
+
+	(void)state;
+	sql_run(st.sql, "INSERT INTO twitch_activities (event_id, activity_type, user_id, username, amount, created_at, entity, "
+	        "context_sent, reputation_sent) VALUES ('e', 'message', '77', 'ada', 5, now(), 'twitch:2002', true, true)");
+	id_random(id);
+	outbound(id, "2004", "drink water", ",\"user_id\":\"77\"");
+	wait_state(id, "sent");
+	id_random(id);
+	outbound(id, "2004", "/ban everybody", NULL);
+	wait_state(id, "sent");
+	body = fake_get("/_sent?channel=2004");
+	assert_non_null(strstr(body, "\"message\":\"@ada drink water\""));
+	assert_non_null(strstr(body, "\"message\":\"\xe2\x81\xa0/ban everybody\""));
+	free(body);
+}
+
+static void what_nobody_can_send_goes_to_the_dead_letters(void **state)
+{
+	const char *const headers[] = { "ce_type: waddle.outbound.v1", "ce_specversion: 1.0", NULL };
+	static const char *const bodies[] = {
+		"not json", "{}",
+		"{\"message_id\":\"0a0b0c0d-0000-4000-8000-000000000001\",\"kind\":\"chat\",\"entity\":\"slack:T:C\",\"text\":\"x\"}",
+		"{\"message_id\":\"0a0b0c0d-0000-4000-8000-000000000002\",\"kind\":\"chat\",\"entity\":\"twitch:1\","
+		"\"channel_id\":\"2\",\"text\":\"x\"}",
+	};
+	struct probe_topic t;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(bodies); i++)
+		probe_send(st.kafka, stack_topic(&st, "waddle.outbound.twitch"), -1, "k", bodies[i], strlen(bodies[i]), headers);
+	probe_wait(st.kafka, stack_topic(&st, "waddle.dlq"), ARRAY_LEN(bodies), WAIT_MS, &t);
+	assert_int_equal(t.n, ARRAY_LEN(bodies));
+	probe_free(&t);
+}
+
+/* 401: a new token, once; the refused one is not used again. */
+static void a_refused_token_is_replaced_once(void **state)
+{
+	char id[ID_TEXT], *body;
+
+	(void)state;
+	fake_post("/_reset", "");
+	id_random(id);
+	outbound(id, "2001", "with a new token", NULL);
+	wait_state(id, "sent");
+	body = fake_get("/_sent?channel=2001");
+	assert_non_null(strstr(body, "\"tokens\":1}"));
+	free(body);
+	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_tokens WHERE team_id = 'app' "
+	                         "AND octet_length(access_token) = 66"), 1);   /* 36 characters, sealed */
+}
+
+static void echo_to(struct child *c)
+{
+	char *body = text_of("{\"url\":\"http://127.0.0.1:%d/twitch/webhook\",\"secret\":\"" SECRET "\"}",
+	                     child_port(c, "HTTP_LISTEN"));
+
+	fake_post("/_echo", body);
+	free(body);
+}
+
+/* 5.5: no answer.  Seen by its echo; never arrived; arrived and never seen. */
+static void a_call_without_an_answer_is_settled(void **state)
+{
+	char seen[ID_TEXT], hung[ID_TEXT], lost[ID_TEXT], open[ID_TEXT];
+
+	(void)state;
+	id_random(seen);
+	id_random(hung);
+	id_random(lost);
+	id_random(open);
+	fake_post("/_reset", "");
+	echo_to(collector);
+	fake_post("/_behave", "{\"channel\":\"2001\",\"status\":502,\"lose\":true}");
+	fake_post("/_behave", "{\"channel\":\"2002\",\"hang_ms\":20000,\"lose\":true}");
+	fake_post("/_behave", "{\"channel\":\"2003\",\"status\":504}");
+	fake_post("/_behave", "{\"channel\":\"2004\",\"status\":500,\"lose\":true,\"mute\":true,\"count\":2}");
+	outbound(open, "2004", "said twice, seen never", NULL);
+	outbound(seen, "2001", "answer lost", NULL);
+	outbound(hung, "2002", "answer late", NULL);
+	outbound(lost, "2003", "message lost", NULL);
+	wait_state(seen, "sent");
+	assert_int_equal(sent("2001"), 1);
+	sql_wait_int(st.sql, 4, 30000, "SELECT count(*) FROM twitch_outbox WHERE reported AND message_id IN ('%s', '%s', '%s', '%s')",
+	             seen, hung, lost, open);
+	wait_state(hung, "sent");
+	assert_int_equal(sent("2002"), 1);
+	wait_state(lost, "sent");
+	assert_int_equal(sent("2003"), 1);
+	wait_state(open, "unknown");
+	assert_int_equal(sent("2004"), 2);
+}
+
+/* X23: killed while it waits for the answer; the other finds the echo. */
+static void killed_while_sending_it_is_said_once(void **state)
+{
+	char id[ID_TEXT], next[ID_TEXT];
+
+	(void)state;
+	id_random(id);
+	id_random(next);
+	fake_post("/_reset", "");
+	echo_to(collector);
+	fake_post("/_behave", "{\"channel\":\"2001\",\"hang_ms\":30000,\"lose\":true}");
+	outbound(id, "2001", "the last words", NULL);
+	outbound(next, "2001", "of the next one", NULL);
+	wait_sent("2001", 1);
+	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM twitch_dedupe WHERE key LIKE 'echo:twitch:2001:%%' "
+	             "AND created_at > now() - interval '10 s'");
+	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_outbox WHERE message_id = '%s' AND state = 'sending'", id), 1);
+	child_kill(collector);
+	child_start(collector);
+	child_wait_ready(collector, true, 20000);
+	sql_run(st.sql, "UPDATE twitch_outbox SET lease_until = now() WHERE NOT reported");
+	wait_state(id, "sent");
+	wait_state(next, "sent");
+	assert_int_equal(sent("2001"), 2);
+}
+
+/* The group begins again with the first message. */
+static void forget_group(const char *group)
+{
+	char why[256], *name = text_of("%s.%s", st.prefix, group);
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	rd_kafka_t *rk;
+	rd_kafka_queue_t *q;
+	rd_kafka_DeleteGroup_t *del = rd_kafka_DeleteGroup_new(name);
+	rd_kafka_event_t *ev;
+	const rd_kafka_group_result_t **res;
+	size_t n;
+
+	assert_int_equal(rd_kafka_conf_set(conf, "bootstrap.servers", st.kafka, why, sizeof why), RD_KAFKA_CONF_OK);
+	rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
+	assert_non_null(rk);
+	q = rd_kafka_queue_new(rk);
+	rd_kafka_DeleteGroups(rk, &del, 1, NULL, q);
+	ev = rd_kafka_queue_poll(q, 20000);
+	assert_non_null(ev);
+	assert_int_equal(rd_kafka_event_error(ev), 0);
+	res = rd_kafka_DeleteGroups_result_groups(rd_kafka_event_DeleteGroups_result(ev), &n);
+	assert_int_equal(n, 1);
+	assert_null(rd_kafka_group_result_error(res[0]));
+	rd_kafka_event_destroy(ev);
+	rd_kafka_DeleteGroup_destroy(del);
+	rd_kafka_queue_destroy(q);
+	rd_kafka_destroy(rk);
+	free(name);
+}
+
+/* X25 */
+static void the_topic_consumed_again_sends_nothing(void **state)
+{
+	char id[ID_TEXT], *all, *admin = text_of("http://127.0.0.1:%d", child_port(collector, "ADMIN_LISTEN"));
+	int64_t messages = probe_count(st.kafka, stack_topic(&st, "waddle.outbound.twitch"));
+
+	(void)state;
+	assert_int_equal(child_end(collector, 20000), 0);
+	forget_group("collector-twitch");
+	fake_post("/_reset", "");
+	child_start(collector);
+	child_wait_ready(collector, true, 20000);
+	id_random(id);
+	outbound(id, "2001", "only this one", NULL);
+	wait_state(id, "sent");
+	for (int64_t end = harness_now_ms() + WAIT_MS;;) {
+		double again = probe_metric(admin, "waddle_collector_outbound_again_total");
+		double bad = probe_metric(admin, "waddle_collector_outbound_rejected_total");
+
+		if ((int64_t)(again + bad) >= messages)
+			break;
+		assert_true(harness_now_ms() < end);
+	}
+	free(admin);
+	all = fake_get("/_sent");
+	assert_int_equal(count_of(all, "\"message_id\""), 1);
+	free(all);
+}
+
+/* X24: windows of 3 s instead of 30, so that 500 messages are many windows. */
+static void four_senders_share_one_window(void **state)
+{
+	enum { SENDERS = 4, MODERATED = 400, OTHERS = 100 };
+	struct child *senders[SENDERS], *first = fake;
+	char *body;
+
+	(void)state;
+	assert_int_equal(child_end(collector, 20000), 0);
+	sql_run(st.sql, "DO $$ BEGIN EXECUTE replace(replace(pg_get_functiondef('twitch_reserve'::regproc), "
+	        "'30 seconds', '3 seconds'), '10 seconds', '1 seconds'); END $$");
+	fake = fake_start("FAKE_WINDOW=3s");
+	for (int i = 0; i < SENDERS; i++)
+		senders[i] = collector_start("990002");
+	for (int i = 0; i < SENDERS; i++)
+		child_wait_ready(senders[i], true, 30000);
+	echo_to(senders[0]);
+	for (int i = 0; i < MODERATED + OTHERS; i++) {
+		char id[ID_TEXT], *text = text_of("x24 number %d", i), *channel;
+
+		channel = i % 5 == 4 ? text_of("%d", 1001 + i / 5 % 5) : text_of("%d", 2001 + i % 4);
+		id_random(id);
+		outbound(id, channel, text, ",\"expires_at\":\"2099-01-01T00:00:00Z\"");
+		free(text);
+		free(channel);
+	}
+	sql_wait_at_least(st.sql, 100, 60000, "SELECT count(*) FROM twitch_outbox WHERE message LIKE '%%x24 number%%' AND state = 'sent'");
+	/* one dies, another comes: the group rebalances, its rows are taken over */
+	{
+		int pid = child_pid(senders[3]);
+
+		child_kill(senders[3]);
+		sql_run(st.sql, "UPDATE twitch_outbox SET lease_until = now() WHERE lease_owner LIKE '%%-%d' AND NOT reported", pid);
+		child_start(senders[3]);
+	}
+	sql_wait_int(st.sql, MODERATED + OTHERS, 120000, "SELECT count(*) FROM twitch_outbox WHERE message LIKE '%%x24 number%%' AND state = 'sent'");
+	body = fake_get("/_violations");
+	print_message("%s\n", body);
+	assert_non_null(strstr(body, "\"violations\":0,"));
+	assert_non_null(strstr(body, "\"sent\":500}"));
+	free(body);
+	for (int i = 0; i < SENDERS; i++)
+		assert_int_equal(child_end(senders[i], 20000), 0);
+	for (int i = 0; i < SENDERS; i++)
+		child_free(senders[i]);
+	child_free(fake);
+	fake = first;
+}
+
 static int setup(void **state)
 {
-	static const char *const argv[] = { "waddle-fake-twitch", NULL };
-	static const char *const env[] = {
-		"HTTP_LISTEN=127.0.0.1:{port}", "ADMIN_LISTEN=127.0.0.1:{port}", "FAKE_MODERATED=2001,2002", NULL,
-	};
-
 	(void)state;
 	stack_open(&st, "collector_out", STACK_SCHEMA);
 	for (size_t i = 0; i < ARRAY_LEN(topics); i++)
-		stack_topic_create(&st, topics[i], 2);
+		stack_topic_create(&st, topics[i], 8);
 	sql_run(st.sql, "INSERT INTO twitch_channels (channel_id, broadcaster_id, broadcaster_name, bot_role) "
 	        "SELECT c, c, 'channel' || c, CASE WHEN c LIKE '2%%' THEN 'moderator' ELSE 'none' END "
-	        "FROM unnest(ARRAY['1001','1002','1003','2001','2002']) c");
-	fake = child_new("fake-twitch", argv, env);
-	child_start(fake);
-	child_wait_ready(fake, true, WAIT_MS);
-	collector = collector_start(NULL);
+	        "FROM unnest(ARRAY['1001','1002','1003','1004','1005','2001','2002','2003','2004']) c");
+	fake = fake_start(NULL);
+	collector = collector_start(BOT);
 	child_wait_ready(collector, true, 20000);
 	return 0;
 }
@@ -289,6 +528,13 @@ int main(void)
 		cmocka_unit_test(a_long_text_is_three_messages_in_order),
 		cmocka_unit_test(a_private_answer_becomes_a_notice),
 		cmocka_unit_test(old_and_foreign_messages_are_not_sent),
+		cmocka_unit_test(a_mention_is_added_and_commands_are_neutralised),
+		cmocka_unit_test(what_nobody_can_send_goes_to_the_dead_letters),
+		cmocka_unit_test(a_refused_token_is_replaced_once),
+		cmocka_unit_test(a_call_without_an_answer_is_settled),
+		cmocka_unit_test(killed_while_sending_it_is_said_once),
+		cmocka_unit_test(the_topic_consumed_again_sends_nothing),
+		cmocka_unit_test(four_senders_share_one_window),
 	};
 
 	return !!cmocka_run_group_tests(tests, setup, teardown);

@@ -300,9 +300,9 @@ static void message_handle(struct http_req *r, void *arg)
 	struct fake *f = arg;
 	const struct message *in = http_body(r);
 	struct str client = http_header(r, "Client-Id");
-	struct behaviour *b = next_behaviour(f, in->broadcaster_id);
 	struct buf out = BUF(8192);
-	int status = b != NULL && b->status != 0 ? (int)b->status : 200;
+	struct behaviour *b;
+	int status;
 
 	f->calls++;
 	if (!authorised(f, r, "Bearer") || (f->set->client_id.n > 0 && !str_eq(client, f->set->client_id))) {
@@ -313,6 +313,8 @@ static void message_handle(struct http_req *r, void *arg)
 		complain(r, 422, "Unprocessable Entity", "The message is too large");
 		return;
 	}
+	b = next_behaviour(f, in->broadcaster_id);
+	status = b != NULL && b->status != 0 ? (int)b->status : 200;
 	if (status == 429) {
 		struct str at = arena_printf(http_mem(r), "%lld", (long long)(clock_unix_ms() / 1000 + b->reset_s));
 
