@@ -20,7 +20,7 @@ static int64_t cpu_us(const struct child *c)
 {
 	char path[48], text[1024] = "";
 	const char *at;
-	unsigned long user = 0, system = 0;
+	long ticks = 0;
 	FILE *f;
 
 	snprintf(path, sizeof path, "/proc/%d/stat", (int)child_pid(c));
@@ -28,11 +28,13 @@ static int64_t cpu_us(const struct child *c)
 	if (f == NULL)
 		return 0;
 	at = fgets(text, sizeof text, f) != NULL ? strrchr(text, ')') : NULL;
-	if (at != NULL &&
-	    sscanf(at, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
-		user = system = 0;
+	for (int field = 2; at != NULL && field < 15; field++) { /* utime and stime are 14 and 15 */
+		at = strchr(at + 1, ' ');
+		if (at != NULL && field >= 13)
+			ticks += strtol(at, NULL, 10);
+	}
 	fclose(f);
-	return (int64_t)(user + system) * 1000000 / sysconf(_SC_CLK_TCK);
+	return (int64_t)ticks * 1000000 / sysconf(_SC_CLK_TCK);
 }
 
 static void run(const char *name, const char *together, bool write, int64_t seconds)

@@ -88,8 +88,8 @@ struct engine {
 	struct js_field stored[2];      /* {"parts":[...]} */
 };
 
-/* module_run.c */
-void run_arrived(void *engine, struct bus_msg *m);
+/* module_run.c.  arg is always the engine. */
+void run_arrived(void *arg, struct bus_msg *m);
 void run_kick(struct engine *e);                /* starts what may start */
 void run_step_end(struct run *run);             /* after each handler of it */
 void run_again(struct run *run);                /* from the beginning */
@@ -106,7 +106,7 @@ void run_calls_flush(struct run *run);          /* it has its transaction now */
 /* module_wave.c */
 int  wave_join(struct run *run, struct err *err) MUST_CHECK;    /* -EBUSY: later */
 void wave_answered(struct run *run);
-void wave_turn(void *engine);
+void wave_turn(void *arg);
 void wave_statement_failed(struct run *run, const struct err *err);
 void wave_statement_over(struct wave *w);
 
@@ -114,12 +114,12 @@ void wave_statement_over(struct wave *w);
 void answer_send(struct run *run);
 void answer_text(struct run *run, enum outcome why, bool success, struct str text);
 void answer_encode(const struct run *run, struct buf *out);
-int  answer_stored(struct run *run, struct str reply, struct err *err) MUST_CHECK;
-void answer_retry_unsent(void *engine);
+int  answer_stored(struct run *run, struct str text, struct err *err) MUST_CHECK;
+void answer_retry_unsent(void *arg);
 
 /* module_registry.c */
 void registry_send(struct engine *e, int status);
-void registry_beat(void *engine);
+void registry_beat(void *arg);
 
 extern struct metric *const module_metrics[];
 void module_count(const struct run *run);       /* outcome and seconds, once per answer */

@@ -408,8 +408,7 @@ static void hostile_text_is_stored_or_refused_as_text(void **state)
 	static const char *const texts[] = { "%s%n%d",
 		                             "'; DROP TABLE memories; --",
 		                             "<script>alert(1)</script>",
-		                             "\xe2\x80\xae"
-		                             "evil",
+		                             "\u202eevil",
 		                             "a\tb\nc",
 		                             "{\"x\":1}",
 		                             "$1 {} \\x00" };

@@ -35,7 +35,7 @@ static int tear_down(void **state)
 	return 0;
 }
 
-#define PARSE(table, ...) parse(table, (const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
+#define PARSE(table, ...) parse(table, (const char *const[]){ NULL, ##__VA_ARGS__, NULL } + 1)
 static int parse(const struct arg *table, const char *const *words)
 {
 	struct str w[80];

@@ -84,7 +84,7 @@ static void no_more_than_the_maximum_run_at_once(void **state)
 	assert_ptr_equal(job_of(lanes_next(&l)), &jobs[3]);
 	assert_null(lanes_next(&l));
 	for (int i = 0; i < 10; i++)
-		if (jobs[i].lane.lane != NULL && i < 4)
+		if (i < 4 && jobs[i].lane.lane != NULL)
 			lanes_done(&l, &jobs[i].lane);
 	lanes_clear(&l);
 }
@@ -116,7 +116,7 @@ static void the_own_position_is_remembered_and_never_understated(void **state)
 	for (int i = 0; i < 4; i++) {
 		assert_int_equal(lanes_add(&l, i, &j[i].lane), 0);
 		assert_non_null(lanes_next(&l));
-		lanes_wrote(&l, &j[i].lane, (uint64_t)(100 + i));
+		lanes_wrote(&l, &j[i].lane, 100 + (uint64_t)i);
 		lanes_wrote(&l, &j[i].lane, 50);
 		assert_int_equal(lanes_lsn(&l, i), 100 + i);
 		lanes_done(&l, &j[i].lane);

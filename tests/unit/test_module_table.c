@@ -31,7 +31,7 @@ static const struct command groups[] = { { .name = "add quote", .help = "save a 
 	                                 { .name = "list", .help = "what is saved", .need = MEMBER },
 	                                 { 0 } };
 
-#define FIND(t, ...) find(t, (const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL })
+#define FIND(t, ...) find(t, (const char *const[]){ NULL, ##__VA_ARGS__, NULL } + 1)
 static size_t used;
 
 static const char *find(const struct command *t, const char *const *words)
