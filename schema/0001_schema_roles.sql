@@ -7,6 +7,8 @@
 DO $$
 DECLARE
 	name text;
+	-- From version 16 on, who creates a role is its member without the right to act as it.
+	may_act text := CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET' ELSE 'MEMBER' END;
 BEGIN
 	FOREACH name IN ARRAY ARRAY[
 		'waddle_owner', 'waddle_operator', 'waddle_router', 'waddle_collector_twitch',
@@ -23,8 +25,8 @@ BEGIN
 		END;
 	END LOOP;
 
-	-- A superuser is a member of everything; a managed service's administrator is not.
-	IF NOT pg_has_role(current_user, 'waddle_owner', 'MEMBER') THEN
+	-- A superuser may act as anybody; a managed service's administrator may not.
+	IF NOT pg_has_role(current_user, 'waddle_owner', may_act) THEN
 		BEGIN
 			EXECUTE format('GRANT waddle_owner TO %I', current_user);
 		EXCEPTION WHEN unique_violation THEN
