@@ -49,7 +49,7 @@ static void fill_bodies(void)
 		for (size_t at = 0; at < BODY;) {
 			char piece[48];
 			int n = snprintf(piece, sizeof(piece), "%s%llx", words[rnd_below(4)],
-					 (unsigned long long)rnd_next());
+			                 (unsigned long long)rnd_next());
 
 			for (int k = 0; k < n && at < BODY; k++)
 				bodies[i][at++] = piece[k];
@@ -182,8 +182,8 @@ static rd_kafka_resp_err_t bare_send(rd_kafka_t *rk, rd_kafka_topic_t *t, const 
 	for (size_t i = 0; i < ARRAY_LEN(heads); i++)
 		rd_kafka_header_add(h, heads[i].name, -1, heads[i].value.p, (ssize_t)heads[i].value.n);
 	e = rd_kafka_producev(rk, RD_KAFKA_V_RKT(t), RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
-			      RD_KAFKA_V_VALUE((void *)(uintptr_t)value, value_n), RD_KAFKA_V_KEY(key, key_n),
-			      RD_KAFKA_V_OPAQUE(opaque), RD_KAFKA_V_HEADERS(h), RD_KAFKA_V_END);
+	                      RD_KAFKA_V_VALUE((void *)(uintptr_t)value, value_n), RD_KAFKA_V_KEY(key, key_n),
+	                      RD_KAFKA_V_OPAQUE(opaque), RD_KAFKA_V_HEADERS(h), RD_KAFKA_V_END);
 	if (e != 0)
 		rd_kafka_headers_destroy(h);
 	return e;
@@ -377,7 +377,7 @@ int main(int argc, char **argv)
 	}
 	for (int k = 0; k < 3; k++)
 		status |= bench_report(names[k], bench_median(ours[k], ROUNDS),
-				       bench_median(bare_[k], ROUNDS), "messages/s", NULL, 0);
+		                       bench_median(bare_[k], ROUNDS), "messages/s", NULL, 0);
 	drop("in");
 	drop("out");
 	drop("spare");

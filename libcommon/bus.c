@@ -96,7 +96,7 @@ static void flush(struct bus *b, int64_t until_mono_ms)
 	unsent = b->in_flight;
 	if (unsent > 0) {
 		log_warn(NULL, "bus_unsent",
-			 "the broker did not take %zu messages in time, they are given up", unsent);
+		         "the broker did not take %zu messages in time, they are given up", unsent);
 		rd_kafka_purge(b->rk, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
 		while (b->in_flight > 0)
 			rd_kafka_poll(b->rk, 100);

@@ -57,11 +57,11 @@ struct bus *bus_open(struct service *s, struct str brokers, struct str prefix, s
  * assignment comes later.  c and its strings are copied. */
 struct bus_sub;
 int  bus_consume(struct bus *b, const struct bus_consumer *c, struct bus_sub **ret, struct err *err) MUST_CHECK;
-void bus_pause(struct bus_sub *c);      /* no message() until bus_resume(); the group is kept */
-void bus_resume(struct bus_sub *c);
+void bus_pause(struct bus_sub *sub);      /* no message() until bus_resume(); the group is kept */
+void bus_resume(struct bus_sub *sub);
 /* Drain: no new messages; held ones may still be done and their offsets are stored.  After the
  * last the group is left, so that others take over before bus_close(). */
-void bus_unsubscribe(struct bus_sub *c);
+void bus_unsubscribe(struct bus_sub *sub);
 
 void bus_done(struct bus_msg *m) NONNULL;       /* exactly once per message */
 /* To waddle.dlq with its headers and waddle-origin-topic, -partition, -offset, waddle-reason

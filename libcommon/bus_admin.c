@@ -153,8 +153,8 @@ int bus_topics_create(struct bus *b, const struct bus_topic *t, size_t n, int re
 		ev = create(b, list, n_list);
 		if (ev == NULL || rd_kafka_event_error(ev) != RD_KAFKA_RESP_ERR_NO_ERROR)
 			r = err_set(err, ev != NULL ? bus_errno(rd_kafka_event_error(ev)) : -ETIMEDOUT,
-				    "create topics: %s",
-				    ev != NULL ? rd_kafka_event_error_string(ev) : "no answer");
+			            "create topics: %s",
+			            ev != NULL ? rd_kafka_event_error_string(ev) : "no answer");
 		else
 			tell_created(&k, ev);
 	}

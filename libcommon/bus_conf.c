@@ -8,63 +8,51 @@ struct property {
 };
 
 static const struct property common[] = {
-	{ "log.queue", "true" }, /* log_cb only from our poll */
+	{ "log.queue", "true" },                            /* log_cb only from our poll */
 	{ "socket.nagle.disable", "true" },
 	{ "socket.keepalive.enable", "true" },
 	{ "reconnect.backoff.ms", "50" },
-	{ "reconnect.backoff.max.ms", "1000" },           /* a restarted broker is back within seconds */
-	{ "topic.metadata.refresh.interval.ms", "5000" }, /* sees a topic that was made meanwhile */
+	{ "reconnect.backoff.max.ms", "1000" },             /* a restarted broker is back within seconds */
+	{ "topic.metadata.refresh.interval.ms", "5000" },   /* sees a topic that was made meanwhile */
 	{ "allow.auto.create.topics", "false" },
-	{ "topic.metadata.propagation.max.ms", "5000" }, /* then "no such topic" is believed */
+	{ "topic.metadata.propagation.max.ms", "5000" },    /* then "no such topic" is believed */
 };
 
 static const struct property producer[] = {
-	{ "enable.idempotence", "true" }, /* order and no doubles across retries */
+	{ "enable.idempotence", "true" },                   /* order and no doubles across retries */
 	{ "acks", "all" },
 	{ "compression.type", "lz4" },
-	{ "partitioner", "murmur2_random" }, /* as Java clients do */
-	{ "linger.ms", "0" },                /* full pipes make batches, waiting does not */
-	{ "message.timeout.ms", "0" },       /* never given up */
+	{ "partitioner", "murmur2_random" },                /* as Java clients do */
+	{ "linger.ms", "0" },                               /* full pipes make batches, waiting does not */
+	{ "message.timeout.ms", "0" },                      /* never given up */
 	{ "message.max.bytes", "1000000" },
 	{ "queue.buffering.max.kbytes", "16384" },
-	{ "statistics.interval.ms", "1000" }, /* which brokers and topics are there */
+	{ "statistics.interval.ms", "1000" },               /* which brokers and topics are there */
 };
 
 static const struct property consumer[] = {
-	{ "enable.auto.offset.store", "false" }, /* bus_store() says when */
+	{ "enable.auto.offset.store", "false" },            /* bus_store() says when */
 	{ "enable.partition.eof", "false" },
-	{ "auto.offset.reset", "earliest" }, /* a new group misses nothing */
+	{ "auto.offset.reset", "earliest" },                /* a new group misses nothing */
 	{ "auto.commit.interval.ms", "500" },
-	{ "partition.assignment.strategy", "range" }, /* cooperative is sound only from 2.4 on */
-	{ "session.timeout.ms", "10000" },            /* a dead process is replaced in that time */
+	{ "partition.assignment.strategy", "range" },       /* cooperative is sound only from 2.4 on */
+	{ "session.timeout.ms", "10000" },                  /* a dead process is replaced in that time */
 	{ "queued.min.messages", "10000" },
 	{ "queued.max.messages.kbytes", "4096" },
 	{ "fetch.max.bytes", "2097152" },
-	{ "statistics.interval.ms", "10000" }, /* lag of what we did not reach yet */
+	{ "statistics.interval.ms", "10000" },              /* lag of what we did not reach yet */
 	{ "max.partition.fetch.bytes", "1048576" },
 };
 
 /* What correctness rests on: not for the environment to change. */
-static const char *const ours[] = { "bootstrap.servers",
-	                            "metadata.broker.list",
-	                            "group.id",
-	                            "enable.auto.commit",
-	                            "auto.commit.enable",
-	                            "enable.auto.offset.store",
-	                            "enable.idempotence",
-	                            "acks",
-	                            "request.required.acks",
-	                            "partitioner",
-	                            "message.timeout.ms",
-	                            "delivery.timeout.ms",
-	                            "log.queue",
-	                            "allow.auto.create.topics",
-	                            "enable.partition.eof",
-	                            "statistics.interval.ms",
-	                            "delivery.report.only.error",
-	                            "transactional.id",
-	                            "queue.buffering.max.messages",
-	                            "message.max.bytes" };
+static const char *const ours[] = {
+	"bootstrap.servers", "metadata.broker.list", "group.id", "enable.auto.commit",
+	"auto.commit.enable", "enable.auto.offset.store", "enable.idempotence", "acks",
+	"request.required.acks", "partitioner", "message.timeout.ms", "delivery.timeout.ms",
+	"log.queue", "allow.auto.create.topics", "enable.partition.eof", "statistics.interval.ms",
+	"delivery.report.only.error", "transactional.id", "queue.buffering.max.messages",
+	"message.max.bytes",
+};
 
 int bus_errno(rd_kafka_resp_err_t e)
 {

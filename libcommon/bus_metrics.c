@@ -1,10 +1,9 @@
 /* bus_metrics.c - what the bus counts. */
 #include "bus_impl.h"
 
-static const char *const reasons[] = {
-	/* router.md 19 */
-	"bad_json",     "bad_event", "bad_response", "unknown_execution",
-	"wrong_module", "too_large", "database",     "other",
+static const char *const reasons[] = {          /* router.md 19, and the collectors' */
+	"bad_json", "bad_event", "bad_response", "bad_outbound", "unknown_execution", "wrong_module", "too_large",
+	"database", "other",
 };
 
 METRIC(consumed, METRIC_COUNTER, "waddle_bus_consumed_total", "Messages taken from Kafka.");

@@ -17,7 +17,7 @@ int bus_prefix_set(struct bus_prefix *p, struct str text, struct err *err)
 		text = OURS;
 	if (text.n >= sizeof(p->text))
 		return err_set(err, -EPROTO, "TOPIC_PREFIX: %zu characters, at most %zu", text.n,
-			       sizeof(p->text) - 1);
+		               sizeof(p->text) - 1);
 	for (size_t i = 0; i < text.n; i++)
 		if (!name_char(text.p[i]))
 			return err_set(err, -EPROTO, "TOPIC_PREFIX: only letters, digits, '.', '_' and '-'");

@@ -63,7 +63,7 @@ static void wait_turn(struct bus *b, struct bus_held *h, const char *why)
 {
 	metric_add(bus_metrics[BM_DLQ_AGAIN], 0, 1);
 	log_rarely(10000, L_ERROR, NULL, "dead_letter_late", "%.*s/%d offset %lld waits for waddle.dlq: %s",
-		   STR_ARG(h->m.at.topic), (int)h->m.at.partition, (long long)h->m.offset, why);
+	           STR_ARG(h->m.at.topic), (int)h->m.at.partition, (long long)h->m.offset, why);
 	list_move(&b->rejects, &h->reject);
 }
 

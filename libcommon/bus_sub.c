@@ -145,7 +145,7 @@ void bus_unsubscribe(struct bus_sub *sub)
 /* What the program still holds is void; librdkafka waits for ever for a message not given back. */
 static void void_held(struct bus_sub *sub)
 {
-	LIST_EACH (n, tmp, &sub->held_list) {
+	LIST_EACH(n, tmp, &sub->held_list) {
 		struct bus_held *h = CONTAINER_OF(n, struct bus_held, node);
 
 		bus_done(&h->m);

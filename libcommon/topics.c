@@ -6,16 +6,10 @@
 #define KEEP_30D ((const char *const[]){ "cleanup.policy=delete", "retention.ms=2592000000", NULL })
 #define COMPACT  ((const char *const[]){ "cleanup.policy=compact", NULL })
 
-#define MODULE(name)                                                                                         \
-	{ "waddle.commands." name, 16, KEEP_1D },                                                            \
-	{                                                                                                    \
-		"waddle.responses." name, 16, KEEP_1D                                                        \
-	}
-#define PLATFORM(name)                                                                                       \
-	{ "waddle.outbound." name, 16, KEEP_1D },                                                            \
-	{                                                                                                    \
-		"waddle.responses.collector-" name, 16, KEEP_1D                                              \
-	}
+#define MODULE(name) \
+	{ "waddle.commands." name, 16, KEEP_1D }, { "waddle.responses." name, 16, KEEP_1D }
+#define PLATFORM(name) \
+	{ "waddle.outbound." name, 16, KEEP_1D }, { "waddle.responses.collector-" name, 16, KEEP_1D }
 
 const struct bus_topic topics_all[] = {
 	{ "waddle.events", 64, KEEP_7D },
