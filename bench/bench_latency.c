@@ -35,17 +35,17 @@ static double due(const struct load *l, size_t i)
 static void *produce_on_schedule(void *arg)
 {
 	struct load *l = arg;
-	struct suite_event e;
+	struct load_event e;
 
 	for (size_t i = 0; i < many; i++) {
 		double at = due(l, i);
 		struct timespec ts = { .tv_sec = (time_t)at,
 			               .tv_nsec = (long)((at - (double)(time_t)at) * 1e9) };
 
-		suite_event(&e, i, l->text);
+		load_event(&e, i, l->text);
 		while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) != 0)
 			;
-		suite_produce(l->to, l->topic, e.key, e.key_n, e.body, e.n);
+		load_produce(l->to, l->topic, e.key, e.key_n, e.body, e.n);
 		rd_kafka_poll(l->to, 0);
 	}
 	rd_kafka_flush(l->to, 30000);
@@ -69,9 +69,9 @@ static size_t number_of(const rd_kafka_message_t *m)
 static void measure(const char *from, const char *to, const char *group, const char *text, double *p50, double *p99)
 {
 	struct load l = { .text = text,
-		          .topic = suite_wire(&st, from),
-		          .to = suite_producer(&st, NULL, NULL) };
-	rd_kafka_t *seen = suite_consumer(&st, to, group);
+		          .topic = load_wire(&st, from),
+		          .to = load_producer(&st, NULL, NULL) };
+	rd_kafka_t *seen = load_consumer(&st, to, group);
 	double *ms = XNEW_N(double, many);
 	size_t got = 0, n = 0;
 	int64_t last_ms;
@@ -142,13 +142,13 @@ int main(int argc, char **argv)
 	rounds = argc > 3 ? (int)strtoul(argv[3], NULL, 10) : 3;
 	rounds = rounds > ROUNDS ? ROUNDS : rounds;
 	many = (size_t)((seconds + WARM_UP_S) * (double)rate);
-	suite_open(&st, "bench_latency", 16);
-	suite_memories(&st);
+	load_open(&st, "bench_latency", 16);
+	load_memories(&st);
 	router = stack_service(&st, "waddle-router", "waddle_router", NULL);
 	memories = stack_service(&st, "waddle-memories", "waddle_memories", NULL);
 	child_wait_ready(router, true, 30000);
 	child_wait_ready(memories, true, 30000);
-	suite_enable(&st, "memories");
+	load_enable(&st, "memories");
 	for (int i = 0; i < rounds; i++) {
 		floor_round(&floor50[i], &floor99[i]);
 		measure("waddle.events", "waddle.outbound.terminal", "latency", "!memories list", &p50[i],

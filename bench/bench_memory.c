@@ -7,7 +7,7 @@
  *               writing round trips, and signed EventSub deliveries.
  * Each value is that of the largest service; all stand beside it, in MiB. */
 #include "lib.h"
-#include "lib_suite.h"
+#include "lib_load.h"
 #include "eventsub.h"
 
 #include <arpa/inet.h>
@@ -78,19 +78,19 @@ static void chat(size_t n)
 {
 	struct count plain = { ROUTER, "waddle_router_events_total{verdict=\"plain\"}", (double)n };
 
-	suite_fill(&st, "waddle.events", n, "hello there, this is a perfectly ordinary line of chat");
+	load_fill(&st, "waddle.events", n, "hello there, this is a perfectly ordinary line of chat");
 	wait_for("all of the chat is read", reached, &plain, 60000);
 }
 
 static void unanswered(size_t n)
 {
-	struct suite_meter *m = suite_meter_open(&st, "waddle.commands.sink");
+	struct load_meter *m = load_meter_open(&st, "waddle.commands.sink");
 	double first, last;
 
-	suite_fill(&st, "waddle.events", n, "!sink list");
-	if (suite_meter_run(m, n, 120, &first, &last) < n)
+	load_fill(&st, "waddle.events", n, "!sink list");
+	if (load_meter_run(m, n, 120, &first, &last) < n)
 		harness_fail("not every command was dispatched");
-	suite_meter_close(m);
+	load_meter_close(m);
 }
 
 static void say(int fd)
@@ -158,22 +158,22 @@ int main(int argc, char **argv)
 	size_t share = argc > 1 ? (size_t)strtoul(argv[1], NULL, 10) : 100;
 	int bad;
 
-	suite_open(&st, "bench_memory", 16);
-	suite_memories(&st);
-	suite_register(&st, "sink", "sink");
+	load_open(&st, "bench_memory", 16);
+	load_memories(&st);
+	load_register(&st, "sink", "sink");
 	sql_run(st.sql, "INSERT INTO twitch_channels (channel_id, broadcaster_id) VALUES ('1001', '1001')");
 	for (int i = 0; i < SERVICES; i++) {
 		service[i].child =
 			stack_service(&st, service[i].binary, service[i].role, i == COLLECTOR ? env : NULL);
 		child_wait_ready(service[i].child, true, 30000);
 	}
-	suite_enable(&st, "memories");
+	load_enable(&st, "memories");
 	sleep(10);      /* what idle is */
 	bad = report("memory-idle", "VmRSS:");
 	chat(1000 * share);
 	unanswered(500 * share);
-	suite_trip(&st, 200 * share, "!memories list");
-	suite_trip(&st, 200 * share, "!memories add quote \\\"bench we ship on Friday\\\" Ada");
+	load_trip(&st, 200 * share, "!memories list");
+	load_trip(&st, 200 * share, "!memories add quote \\\"bench we ship on Friday\\\" Ada");
 	deliveries(50 * share);
 	bad |= report("memory-load", "VmHWM:");
 	for (int i = 0; i < SERVICES; i++) {

@@ -52,9 +52,9 @@ static void measure(const char *name, bool write, const char *text, size_t n, in
 	struct bench_extra extra[4];
 
 	for (int i = 0; i < rounds; i++) {
-		floors[i] = suite_floor_round_trip(&st, write, n, text);
+		floors[i] = load_floor_round_trip(&st, write, n, text);
 		clear();
-		ours[i] = suite_trip(&st, n, text);
+		ours[i] = load_trip(&st, n, text);
 		check(n, write);
 		printf("  %s %d: %.0f/s, floor %.0f/s\n", name, i + 1, ours[i], floors[i]);
 		fflush(stdout);
@@ -72,13 +72,13 @@ int main(int argc, char **argv)
 	size_t n = argc > 1 ? (size_t)strtoul(argv[1], NULL, 10) : 30000;
 	int rounds = argc > 2 ? (int)strtoul(argv[2], NULL, 10) : 3, bad = 0;
 
-	suite_open(&st, "bench_trip", 16);
-	suite_memories(&st);
+	load_open(&st, "bench_trip", 16);
+	load_memories(&st);
 	router = stack_service(&st, "waddle-router", "waddle_router", NULL);
 	memories = stack_service(&st, "waddle-memories", "waddle_memories", NULL);
 	child_wait_ready(router, true, 30000);
 	child_wait_ready(memories, true, 30000);
-	suite_enable(&st, "memories");
+	load_enable(&st, "memories");
 	rounds = rounds > ROUNDS ? ROUNDS : rounds;
 	measure("round-trip", false, "!memories list", n, rounds, &bad);
 	measure("round-trip-write", true, "!memories add quote \\\"bench we ship on Friday\\\" Ada", n,

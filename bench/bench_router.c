@@ -27,16 +27,16 @@ static double metric(struct child *router, const char *series)
 
 static double dispatch(struct child *router, size_t n, size_t before)
 {
-	struct suite_meter *m = suite_meter_open(&st, "waddle.commands.sink");
+	struct load_meter *m = load_meter_open(&st, "waddle.commands.sink");
 	double first, last;
 	size_t got;
 
-	suite_meter_run(m, before, 60, &first, &last);
+	load_meter_run(m, before, 60, &first, &last);
 	child_signal(router, SIGSTOP);
-	suite_fill(&st, "waddle.events", n, "!sink list");
+	load_fill(&st, "waddle.events", n, "!sink list");
 	child_signal(router, SIGCONT);
-	got = suite_meter_run(m, before + n, 300, &first, &last);
-	suite_meter_close(m);
+	got = load_meter_run(m, before + n, 300, &first, &last);
+	load_meter_close(m);
 	if (got < before + n)
 		harness_fail("only %zu of %zu commands came", got - before, n);
 	return (double)n / (last - first);
@@ -48,7 +48,7 @@ static double chat(struct child *router, size_t n)
 	double had = metric(router, series), now = had, first = 0, last = 0;
 
 	child_signal(router, SIGSTOP);
-	suite_fill(&st, "waddle.events", n, "hello there, this is a perfectly ordinary line of chat");
+	load_fill(&st, "waddle.events", n, "hello there, this is a perfectly ordinary line of chat");
 	child_signal(router, SIGCONT);
 	while (now < had + (double)n) {
 		double v = metric(router, series);
@@ -73,14 +73,14 @@ int main(int argc, char **argv)
 	struct child *router;
 	struct bench_extra extra[3];
 
-	suite_open(&st, "bench_router", 16);
-	suite_register(&st, "sink", "sink");
-	suite_fill(&st, "waddle.floor.in", n, "!sink list");
+	load_open(&st, "bench_router", 16);
+	load_register(&st, "sink", "sink");
+	load_fill(&st, "waddle.floor.in", n, "!sink list");
 	router = stack_service(&st, "waddle-router", "waddle_router", patient);
 	child_wait_ready(router, true, 30000);
 	for (int i = 0; i < rounds && i < 16; i++) {
 		child_signal(router, SIGSTOP);
-		floors[i] = suite_floor_dispatch(&st, "waddle.floor.in", "waddle.floor.out", n);
+		floors[i] = load_floor_dispatch(&st, "waddle.floor.in", "waddle.floor.out", n);
 		sql_run(st.sql, "TRUNCATE command_executions");
 		ours[i] = dispatch(router, n, n * (size_t)i);
 		printf("  dispatch round %d: %.0f/s, floor %.0f/s\n", i + 1, ours[i], floors[i]);
@@ -92,7 +92,7 @@ int main(int argc, char **argv)
 	                    bench_median(floors, (size_t)rounds), "commands/s", extra, 2);
 
 	for (int i = 0; i < rounds && i < 16; i++) {
-		floors[i] = suite_floor_chat(&st, "waddle.floor.in", n);
+		floors[i] = load_floor_chat(&st, "waddle.floor.in", n);
 		ours[i] = chat(router, n * 2);
 		printf("  chat round %d: %.0f/s, floor %.0f/s\n", i + 1, ours[i], floors[i]);
 	}

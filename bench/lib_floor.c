@@ -219,7 +219,7 @@ static void send_on(struct floor_hop *h)
 
 	wait_committed(h->pg);
 	for (size_t i = 0; i < b->n; i++) {
-		suite_produce(h->out, h->to, b->key[i], b->key_n[i], b->body[i], b->len[i]);
+		load_produce(h->out, h->to, b->key[i], b->key_n[i], b->body[i], b->len[i]);
 		free(b->body[i]);
 	}
 	h->sent += b->n;
@@ -274,9 +274,9 @@ struct floor_hop *floor_hop_start(struct stack *st, enum floor_step step, const 
 
 	h->step = step;
 	h->n = n;
-	h->to = suite_wire(st, to);
-	h->in = suite_consumer(st, from, group);
-	h->out = suite_producer(st, delivered, h);
+	h->to = load_wire(st, to);
+	h->in = load_consumer(st, from, group);
+	h->out = load_producer(st, delivered, h);
 	h->pg = PQconnectdb(st->url);
 	h->tok = json_tokener_new_ex(16);
 	h->next = XNEW(struct batch);
@@ -310,7 +310,7 @@ void floor_hop_join(struct floor_hop *h, double *first_s, double *last_s)
 	free(h);
 }
 
-double suite_floor_dispatch(struct stack *st, const char *from, const char *to, size_t n)
+double load_floor_dispatch(struct stack *st, const char *from, const char *to, size_t n)
 {
 	double first, last;
 
@@ -318,7 +318,7 @@ double suite_floor_dispatch(struct stack *st, const char *from, const char *to, 
 	return (double)n / (last - first);
 }
 
-double suite_floor_round_trip(struct stack *st, bool write, size_t n, const char *text)
+double load_floor_round_trip(struct stack *st, bool write, size_t n, const char *text)
 {
 	struct floor_hop *back = floor_hop_start(st, FLOOR_RESPONSE, "waddle.floor.responses",
 	                                         "waddle.floor.out", "floor-back", true, n);
@@ -328,7 +328,7 @@ double suite_floor_round_trip(struct stack *st, bool write, size_t n, const char
 	struct floor_hop *there;
 	double first, last, unused;
 
-	suite_fill(st, "waddle.floor.trips", n, text);
+	load_fill(st, "waddle.floor.trips", n, text);
 	there = floor_hop_start(st, FLOOR_EXECUTION, "waddle.floor.trips", "waddle.floor.commands",
 	                        "floor-there", false, n);
 	floor_hop_join(there, &first, &unused);
@@ -337,9 +337,9 @@ double suite_floor_round_trip(struct stack *st, bool write, size_t n, const char
 	return (double)n / (last - first);
 }
 
-double suite_floor_chat(struct stack *st, const char *topic, size_t n)
+double load_floor_chat(struct stack *st, const char *topic, size_t n)
 {
-	rd_kafka_t *rk = suite_consumer(st, topic, NULL);
+	rd_kafka_t *rk = load_consumer(st, topic, NULL);
 	json_tokener *tok = json_tokener_new_ex(16);
 	double first = 0, last = 0;
 	size_t seen = 0;

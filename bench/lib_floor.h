@@ -6,7 +6,7 @@
 #ifndef BENCH_LIB_FLOOR_H
 #define BENCH_LIB_FLOOR_H
 
-#include "lib_suite.h"
+#include "lib_load.h"
 
 enum floor_step {
 	FLOOR_EXECUTION,        /* insert the execution row, the event as its payload */
@@ -25,8 +25,8 @@ struct floor_hop *floor_hop_start(struct stack *st, enum floor_step step, const 
 void floor_hop_join(struct floor_hop *h, double *first_s, double *last_s) NONNULL;
 
 /* Messages per second: consume and parse; one hop; execution, list or add, response in a row. */
-double suite_floor_chat(struct stack *st, const char *topic, size_t n);
-double suite_floor_dispatch(struct stack *st, const char *from, const char *to, size_t n);
-double suite_floor_round_trip(struct stack *st, bool write, size_t n, const char *text);
+double load_floor_chat(struct stack *st, const char *topic, size_t n);
+double load_floor_dispatch(struct stack *st, const char *from, const char *to, size_t n);
+double load_floor_round_trip(struct stack *st, bool write, size_t n, const char *text);
 
 #endif

@@ -1,5 +1,5 @@
-/* lib_suite.c - events by the hundred thousand, and what to compare with. */
-#include "lib_suite.h"
+/* lib_load.c - events by the hundred thousand, and what to compare with. */
+#include "lib_load.h"
 #include "lib.h"
 #include "ids.h"
 #include "probe.h"
@@ -8,12 +8,12 @@
 
 enum { USERS = 20000, WINDOW = 2048 };
 
-char *suite_wire(struct stack *st, const char *topic)
+char *load_wire(struct stack *st, const char *topic)
 {
 	return text_of("%s", stack_topic(st, topic));
 }
 
-void suite_open(struct stack *st, const char *name, int partitions)
+void load_open(struct stack *st, const char *name, int partitions)
 {
 	static const char *const topics[] = {
 		"waddle.events", "waddle.commands.sink", "waddle.commands.memories", "waddle.responses.memories",
@@ -40,7 +40,7 @@ void suite_open(struct stack *st, const char *name, int partitions)
 	        SUITE_COMMUNITIES - 1);
 }
 
-void suite_enable(struct stack *st, const char *command)
+void load_enable(struct stack *st, const char *command)
 {
 	sql_wait_at_least(st->sql, 1, 20000, "SELECT count(*) FROM commands WHERE command = '%s'", command);
 	/* The limit is the user's, not the suite's: it would only turn commands into refusals. */
@@ -51,16 +51,16 @@ void suite_enable(struct stack *st, const char *command)
 	        command);
 }
 
-void suite_register(struct stack *st, const char *module, const char *command)
+void load_register(struct stack *st, const char *module, const char *command)
 {
 	sql_run(st->sql,
 	        "INSERT INTO commands (command, prefix, location_url, location, module_id, timeout) "
 	        "VALUES ('%s', '!', 'kafka:%s', 'internal', '%s', 60)",
 	        command, module, module);
-	suite_enable(st, command);
+	load_enable(st, command);
 }
 
-void suite_memories(struct stack *st)
+void load_memories(struct stack *st)
 {
 	sql_run(st->sql,
 	        "INSERT INTO memories (community_id, entity_id, memory_type, title, content, author, "
@@ -79,7 +79,7 @@ static void set(rd_kafka_conf_t *conf, const char *name, const char *value)
 		harness_fail("%s: %s", name, text);
 }
 
-rd_kafka_t *suite_producer(struct stack *st, void (*delivered)(rd_kafka_t *, const rd_kafka_message_t *, void *),
+rd_kafka_t *load_producer(struct stack *st, void (*delivered)(rd_kafka_t *, const rd_kafka_message_t *, void *),
                            void *opaque)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
@@ -101,7 +101,7 @@ rd_kafka_t *suite_producer(struct stack *st, void (*delivered)(rd_kafka_t *, con
 	return rk;
 }
 
-void suite_produce(rd_kafka_t *rk, const char *topic, const char *key, size_t key_n, const char *body, size_t n)
+void load_produce(rd_kafka_t *rk, const char *topic, const char *key, size_t key_n, const char *body, size_t n)
 {
 	for (;;) {
 		rd_kafka_resp_err_t e = rd_kafka_producev(
@@ -129,7 +129,7 @@ static void time_text(char out[96])
 	               tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, t.tv_nsec / 1000000);
 }
 
-void suite_event(struct suite_event *e, size_t i, const char *text)
+void load_event(struct load_event *e, size_t i, const char *text)
 {
 	char when[96], id[ID_TEXT], first[9];
 	unsigned channel = (unsigned)(i % SUITE_COMMUNITIES);
@@ -159,15 +159,15 @@ void suite_event(struct suite_event *e, size_t i, const char *text)
 	e->n = (size_t)n;
 }
 
-void suite_fill(struct stack *st, const char *topic, size_t n, const char *text)
+void load_fill(struct stack *st, const char *topic, size_t n, const char *text)
 {
-	rd_kafka_t *rk = suite_producer(st, NULL, NULL);
-	char *name = suite_wire(st, topic);
-	struct suite_event e;
+	rd_kafka_t *rk = load_producer(st, NULL, NULL);
+	char *name = load_wire(st, topic);
+	struct load_event e;
 
 	for (size_t i = 0; i < n; i++) {
-		suite_event(&e, i, text);
-		suite_produce(rk, name, e.key, e.key_n, e.body, e.n);
+		load_event(&e, i, text);
+		load_produce(rk, name, e.key, e.key_n, e.body, e.n);
 		if (i % 1000 == 0)
 			rd_kafka_poll(rk, 0);
 	}
@@ -179,13 +179,13 @@ void suite_fill(struct stack *st, const char *topic, size_t n, const char *text)
 
 /* Measuring ------------------------------------------------------------------------------------ */
 
-struct suite_meter { rd_kafka_t *rk; size_t n; };
+struct load_meter { rd_kafka_t *rk; size_t n; };
 
-rd_kafka_t *suite_consumer(struct stack *st, const char *topic, const char *group)
+rd_kafka_t *load_consumer(struct stack *st, const char *topic, const char *group)
 {
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	char *name = suite_wire(st, topic), id[ID_TEXT], text[512];
+	char *name = load_wire(st, topic), id[ID_TEXT], text[512];
 	rd_kafka_t *rk;
 
 	id_random(id);
@@ -206,15 +206,15 @@ rd_kafka_t *suite_consumer(struct stack *st, const char *topic, const char *grou
 	return rk;
 }
 
-struct suite_meter *suite_meter_open(struct stack *st, const char *topic)
+struct load_meter *load_meter_open(struct stack *st, const char *topic)
 {
-	struct suite_meter *m = XNEW(struct suite_meter);
+	struct load_meter *m = XNEW(struct load_meter);
 
-	m->rk = suite_consumer(st, topic, NULL);
+	m->rk = load_consumer(st, topic, NULL);
 	return m;
 }
 
-size_t suite_meter_run(struct suite_meter *m, size_t want, double limit_s, double *first_s, double *last_s)
+size_t load_meter_run(struct load_meter *m, size_t want, double limit_s, double *first_s, double *last_s)
 {
 	double until = bench_now_s() + limit_s;
 
@@ -236,28 +236,28 @@ size_t suite_meter_run(struct suite_meter *m, size_t want, double limit_s, doubl
 	return m->n;
 }
 
-void suite_meter_close(struct suite_meter *m)
+void load_meter_close(struct load_meter *m)
 {
 	rd_kafka_consumer_close(m->rk);
 	rd_kafka_destroy(m->rk);
 	free(m);
 }
 
-double suite_trip(struct stack *st, size_t n, const char *text)
+double load_trip(struct stack *st, size_t n, const char *text)
 {
-	rd_kafka_t *to = suite_producer(st, NULL, NULL),
-		   *from = suite_consumer(st, "waddle.outbound.terminal", "trip");
-	char *topic = suite_wire(st, "waddle.events");
+	rd_kafka_t *to = load_producer(st, NULL, NULL),
+		   *from = load_consumer(st, "waddle.outbound.terminal", "trip");
+	char *topic = load_wire(st, "waddle.events");
 	double first = 0, last = 0, until = bench_now_s() + 120;
 	size_t sent = 0, got = 0;
 
 	while (got < n && bench_now_s() < until) {
 		rd_kafka_message_t *msg;
-		struct suite_event e;
+		struct load_event e;
 
 		for (; sent < n && sent - got < WINDOW; sent++) {
-			suite_event(&e, sent, text);
-			suite_produce(to, topic, e.key, e.key_n, e.body, e.n);
+			load_event(&e, sent, text);
+			load_produce(to, topic, e.key, e.key_n, e.body, e.n);
 		}
 		rd_kafka_poll(to, 0);
 		msg = rd_kafka_consumer_poll(from, 20);
