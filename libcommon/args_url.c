@@ -1,37 +1,16 @@
-/* args_url.c - which web addresses people may give, and how they are stored. */
+/* args_url.c - which web addresses people may give, and how they are stored.
+ *
+ * url_split() decides what is a URL; here stands what a link in a chat may be besides: a public
+ * name or an address, no user in it, nothing that ends an HTML attribute.  Letters beyond ASCII,
+ * as browsers show them in a path, are percent-encoded; in a host they are refused, since two
+ * hosts may look the same (xn-- is fine). */
 #include "args.h"
+#include "url.h"
 
 #include <arpa/inet.h>
 #include <ctype.h>
 
 enum { URL_MAX = 2048, HOST_MAX = 253, LABEL_MAX = 63 };
-
-/* Characters that show nothing or turn the text around: U+200B-200F, 202A-202E, 2060-2069, FEFF. */
-static bool deceives(const unsigned char *p, size_t left)
-{
-	if (left < 3 || p[0] < 0xe2)
-		return false;
-	if (p[0] == 0xe2 && p[1] == 0x80)
-		return (p[2] >= 0x8b && p[2] <= 0x8f) || (p[2] >= 0xaa && p[2] <= 0xae);
-	if (p[0] == 0xe2 && p[1] == 0x81)
-		return p[2] >= 0xa0 && p[2] <= 0xa9;
-	return p[0] == 0xef && p[1] == 0xbb && p[2] == 0xbf;
-}
-
-static bool label_ok(struct str l)
-{
-	if (l.n == 0 || l.n > LABEL_MAX || l.p[0] == '-' || l.p[l.n - 1] == '-')
-		return false;
-	for (size_t i = 0; i < l.n; i++) {
-		unsigned char c = (unsigned char)l.p[i];
-
-		if (c < 0x80 && !isalnum(c) && c != '-' && c != '_')
-			return false;
-		if (deceives((const unsigned char *)l.p + i, l.n - i))
-			return false;
-	}
-	return true;
-}
 
 static bool all_digits(struct str s)
 {
@@ -41,16 +20,16 @@ static bool all_digits(struct str s)
 	return s.n > 0;
 }
 
-static bool address_ok(int family, struct str host)
+static bool is_ipv4(struct str host)
 {
-	char text[64];
-	unsigned char addr[16];
+	char text[INET_ADDRSTRLEN];
+	struct in_addr addr;
 
 	if (host.n >= sizeof text)
 		return false;
 	memcpy(text, host.p, host.n);
 	text[host.n] = '\0';
-	return inet_pton(family, text, addr) == 1;
+	return inet_pton(AF_INET, text, &addr) == 1;
 }
 
 /* A name with a dot whose last label is not a number, or an IPv4 address in four parts. */
@@ -63,79 +42,50 @@ static bool host_ok(struct str host)
 		return false;
 	while (rest.p != NULL) {
 		label = str_cut(rest, '.', &rest);
-		if (!label_ok(label))
+		if (label.n == 0 || label.n > LABEL_MAX || label.p[0] == '-' || label.p[label.n - 1] == '-')
 			return false;
 		labels++;
 	}
-	return all_digits(label) ? address_ok(AF_INET, host) : labels >= 2;
+	return all_digits(label) ? is_ipv4(host) : labels >= 2;
 }
 
-static bool port_ok(struct str port)
+static bool has_scheme(struct str s, struct str scheme)
 {
-	int64_t n;
-
-	return all_digits(port) && str_int(port, 1, 65535, &n) == 0;
+	return s.n > scheme.n && str_eq_fold((struct str){ s.p, scheme.n }, scheme);
 }
 
-static bool authority_ok(struct str a)
+/* ASCII only, behind a scheme; empty when it cannot be one. */
+static void write_out(struct str word, struct buf *out)
 {
-	struct str port, host;
+	if (!has_scheme(word, STR("http://")) && !has_scheme(word, STR("https://")))
+		buf_add(out, STR("https://"));
+	for (size_t i = 0; i < word.n; i++) {
+		unsigned char c = (unsigned char)word.p[i];
 
-	if (memchr(a.p, '@', a.n) != NULL)
-		return false;
-	if (a.n > 0 && a.p[0] == '[') {
-		const char *end = memchr(a.p, ']', a.n);
-		size_t n = end != NULL ? (size_t)(end - a.p) : 0;
-		struct str behind = { a.p + n + 1, end != NULL ? a.n - n - 1 : 0 };
-
-		if (end == NULL || !address_ok(AF_INET6, (struct str){ a.p + 1, n - 1 }))
-			return false;
-		return behind.n == 0 ||
-		       (behind.p[0] == ':' && port_ok((struct str){ behind.p + 1, behind.n - 1 }));
+		if (c >= 0x80)
+			buf_printf(out, "%%%02X", c);
+		else
+			buf_add(out, (struct str){ word.p + i, 1 });
 	}
-	host = str_cut(a, ':', &port);
-	return host_ok(host) && (port.p == NULL || port_ok(port));
-}
-
-static bool plain(struct str s)
-{
-	for (size_t i = 0; i < s.n; i++) {
-		unsigned char c = (unsigned char)s.p[i];
-
-		if (c <= ' ' || c == 0x7f || c == '\\' || c == '<' || c == '>' || c == '"')
-			return false;
-	}
-	return true;
-}
-
-static struct str until(struct str s, const char *any)
-{
-	size_t n = 0;
-
-	while (n < s.n && strchr(any, s.p[n]) == NULL)
-		n++;
-	return (struct str){ s.p, n };
 }
 
 int args_url(struct str word, struct arena *mem, struct str *ret)
 {
-	struct str rest = word, url;
-	bool bare = true;
+	struct buf out = BUF(URL_MAX);
+	struct str text = STR_NONE;
+	struct url u;
+	int r = -EINVAL;
 
-	if (word.n == 0 || word.n > URL_MAX || !plain(word))
-		return -EINVAL;
-	if (word.n > 7 && str_eq_fold((struct str){ word.p, 7 }, STR("http://"))) {
-		rest = (struct str){ word.p + 7, word.n - 7 };
-		bare = false;
-	} else if (word.n > 8 && str_eq_fold((struct str){ word.p, 8 }, STR("https://"))) {
-		rest = (struct str){ word.p + 8, word.n - 8 };
-		bare = false;
+	write_out(word, &out);
+	if (word.n > 0 && buf_str(&out, &text) == 0 && url_split(text, &u) == 0 && !u.has_user &&
+	    (u.is_v6 || host_ok(u.host)) && memchr(text.p, '"', text.n) == NULL &&
+	    memchr(text.p, '<', text.n) == NULL && memchr(text.p, '>', text.n) == NULL) {
+		text = arena_str(mem, text);
+		if (text.p != NULL) {
+			*ret = text;
+			r = 0;
+		}
 	}
-	if (!authority_ok(until(rest, "/?#")))
-		return -EINVAL;
-	url = arena_printf(mem, "%s" STR_FMT, bare ? "https://" : "", STR_ARG(word));
-	if (url.p == NULL || url.n > URL_MAX)
-		return -EINVAL;
-	*ret = url;
-	return 0;
+	buf_clear(&out);
+	return r;
 }

@@ -115,7 +115,8 @@ static void only_real_web_addresses_pass(void **state)
 		{ "HTTPS://Example.com:8443/x", "HTTPS://Example.com:8443/x" },
 		{ "192.0.2.1/x", "https://192.0.2.1/x" },
 		{ "https://[2001:db8::1]:80/", "https://[2001:db8::1]:80/" },
-		{ "münchen.example", "https://münchen.example" },
+		{ "xn--mnchen-3ya.example", "https://xn--mnchen-3ya.example" },
+		{ "de.example.org/wiki/Größe", "https://de.example.org/wiki/Gr%C3%B6%C3%9Fe" },
 		{ "a-b.c_d.org:65535", "https://a-b.c_d.org:65535" },
 	};
 	static const char *const bad[] = {
@@ -148,6 +149,7 @@ static void only_real_web_addresses_pass(void **state)
 		"http://\xe2\x80\xaemoc.org",
 		"http://a.org\n",
 		"data:text/html,x",
+		"münchen.example",
 		"//example.org",
 		"http:/example.org",
 		"https://example.org/\"><script>",
