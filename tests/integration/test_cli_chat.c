@@ -89,7 +89,7 @@ static void a_piped_command_waits_for_its_answer_and_shows_the_time_it_took(void
 	size_t n = said_before();
 	struct child *c =
 		chat_from_pipe("chat", "hello\\n\\n!memories add note \"a b\" ä\\n",
-	                       "--expect-reply --user ada --role moderator --settle 300 --timeout 30000");
+	                       "--expect-reply --user ada --role moderator --settle 3000 --timeout 30000");
 	char *ref;
 
 	(void)state;
