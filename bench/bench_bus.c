@@ -4,6 +4,7 @@
  *
  * consume   taken, looked at and done; offsets stored        floor: rd_kafka_consumer_poll()
  * produce   sent and acknowledged by all (acks=all)          floor: rd_kafka_produceva(), poll
+ * hop       sent, seen; p50 of 500 a second, open loop     floor: the same in one bare loop
  * pipeline  taken, sent on, acknowledged, then done          floor: both in one bare loop
  *
  * Floor and ours take turns; medians of the rounds count.  The clock runs from the first message
@@ -351,6 +352,144 @@ static double take_floor(bool on, int round)
 	return (double)many / from;
 }
 
+/* ---- one hop ----------------------------------------------------------------------------- */
+
+enum { HOPS = 1500, HOP_US = 2000 };    /* 500 a second, whether or not the one before has arrived */
+
+struct hopping {
+	struct bus *b;
+	struct timer timer;
+	size_t sent, seen;
+	int64_t next_us;
+	double us[HOPS];
+};
+
+static void hop_seen(struct hopping *h, const void *value, size_t n)
+{
+	int64_t at;
+
+	if (n != sizeof(at) || h->seen == HOPS)
+		return;
+	memcpy(&at, value, sizeof(at));
+	h->us[h->seen++] = (double)(clock_exact_us() - at);
+}
+
+static void hop_message(void *arg, struct bus_msg *m)
+{
+	hop_seen(arg, m->value.p, m->value.n);
+	bus_done(m);
+}
+
+static void hop_due(void *arg)
+{
+	struct hopping *h = arg;
+	char key[24];
+
+	for (; h->sent < HOPS && clock_exact_us() >= h->next_us; h->sent++, h->next_us += HOP_US) {
+		int64_t now = clock_exact_us();
+
+		if (bus_send(h->b, "waddle.hop", key_of(key, h->sent), (struct str){ (char *)&now, sizeof(now) }, heads,
+			     ARRAY_LEN(heads), NULL, NULL) < 0)
+			harness_fail("bus_send");
+	}
+	if (h->sent < HOPS)
+		timer_start(&service, &h->timer, 1, hop_due, h);
+}
+
+static bool all_hopped(void *arg) { return ((struct hopping *)arg)->seen == HOPS; }
+
+static void hop_ours(double *p50, double *p99)
+{
+	static struct hopping h;
+	static const char *const topics[] = { "waddle.hop", NULL };
+	const struct bus_consumer c = { .topics = topics, .max_held = HELD, .message = hop_message, .arg = &h };
+	struct bus_sub *sub;
+	struct err err;
+
+	h = (struct hopping){ .b = open_bus() };
+	if (bus_consume(h.b, &c, &sub, &err) < 0)
+		harness_fail("%s", err.text);
+	h.next_us = clock_exact_us() + 200000;
+	timer_start(&service, &h.timer, 200, hop_due, &h);
+	if (!service_run(&service, all_hopped, &h, 60000))
+		harness_fail("%zu hops", h.seen);
+	bus_close(h.b);
+	*p50 = bench_percentile(h.us, HOPS, 50);
+	*p99 = bench_percentile(h.us, HOPS, 99);
+}
+
+static void ignore(rd_kafka_t *rk, const rd_kafka_message_t *m, void *opaque)
+{
+	(void)rk, (void)m, (void)opaque;
+}
+
+static void hop_floor(double *p50, double *p99)
+{
+	static struct hopping h;
+	struct bus *b = open_bus();
+	struct bus_sub like = { .b = b, .magic = SUB_MAGIC };
+	char *name = wire("hop");
+	rd_kafka_t *tx = bare(b->rk, RD_KAFKA_PRODUCER, ignore), *rx, *model;
+	rd_kafka_topic_t *t = rd_kafka_topic_new(tx, name, NULL);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(PARTITIONS);
+	struct err err;
+	char key[24];
+
+	h = (struct hopping){ 0 };
+	model = rd_kafka_new(RD_KAFKA_CONSUMER, bus_conf_consumer(&like, &err), NULL, 0);
+	rx = bare(model, RD_KAFKA_CONSUMER, NULL);
+	rd_kafka_poll_set_consumer(rx);
+	for (int i = 0; i < PARTITIONS; i++)
+		rd_kafka_topic_partition_list_add(list, name, i)->offset = RD_KAFKA_OFFSET_END;
+	if (rd_kafka_offsets_for_times(rx, list, 10000) != 0)
+		harness_fail("ends");
+	rd_kafka_assign(rx, list);
+	h.next_us = clock_exact_us() + 200000;
+	while (h.seen < HOPS) {
+		int64_t wait = (h.next_us - clock_exact_us()) / 1000;
+		rd_kafka_message_t *m = rd_kafka_consumer_poll(rx, h.sent == HOPS ? 100 : wait > 1 ? (int)wait : 1);
+
+		if (m != NULL && m->err == 0)
+			hop_seen(&h, m->payload, m->len);
+		if (m != NULL)
+			rd_kafka_message_destroy(m);
+		for (; h.sent < HOPS && clock_exact_us() >= h.next_us; h.sent++, h.next_us += HOP_US) {
+			int64_t now = clock_exact_us();
+			struct str k = key_of(key, h.sent);
+
+			bare_send(tx, t, k.p, k.n, &now, sizeof(now), NULL);
+		}
+		rd_kafka_poll(tx, 0);
+	}
+	rd_kafka_topic_partition_list_destroy(list);
+	rd_kafka_topic_destroy(t);
+	rd_kafka_destroy(tx);
+	rd_kafka_consumer_close(rx);
+	rd_kafka_destroy(rx);
+	rd_kafka_destroy(model);
+	bus_close(b);
+	free(name);
+	*p50 = bench_percentile(h.us, HOPS, 50);
+	*p99 = bench_percentile(h.us, HOPS, 99);
+}
+
+static int hops(void)
+{
+	double p50[2][ROUNDS], p99[2][ROUNDS], value, floor_;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		hop_floor(&p50[0][i], &p99[0][i]);
+		hop_ours(&p50[1][i], &p99[1][i]);
+	}
+	value = bench_median(p99[1], ROUNDS);
+	floor_ = bench_median(p99[0], ROUNDS);
+	return bench_report("bus-hop", bench_median(p50[1], ROUNDS), bench_median(p50[0], ROUNDS), "us",
+			    (const struct bench_extra[]){ { "p99", value, NULL },
+							  { "floor_p99", floor_, NULL },
+							  { "p99_ratio", value / floor_, NULL } },
+			    3);
+}
+
 int main(int argc, char **argv)
 {
 	double ours[3][ROUNDS], bare_[3][ROUNDS];
@@ -366,6 +505,8 @@ int main(int argc, char **argv)
 	create("in");
 	create("out");
 	create("spare");
+	create("hop");
+	status |= hops();
 	produce_floor("waddle.in"); /* what the consumers take */
 	for (int i = 0; i < ROUNDS; i++) {
 		bare_[0][i] = produce_floor("waddle.spare");
@@ -381,6 +522,7 @@ int main(int argc, char **argv)
 	drop("in");
 	drop("out");
 	drop("spare");
+	drop("hop");
 	service_clear(&service);
 	return status;
 }
