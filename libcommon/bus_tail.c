@@ -4,6 +4,8 @@
  * after bus_consume() has returned: what the caller sends next must be seen. */
 #include "bus_impl.h"
 
+#include <poll.h>
+
 enum { TAIL_WAIT_MS = 5000 };
 
 static int add_partitions(struct bus_sub *sub, const char *name, rd_kafka_topic_partition_list_t *list,
@@ -36,6 +38,23 @@ static int left_ms(int64_t until_us)
 	return ms > 1 ? (int)ms : 1;
 }
 
+/* A leader needs a moment to know that it is one: after a creation, after a restart. */
+static rd_kafka_resp_err_t ask_ends(struct bus_sub *sub, rd_kafka_topic_partition_list_t *list, int64_t until_us)
+{
+	rd_kafka_resp_err_t e;
+
+	for (;;) {
+		for (int i = 0; i < list->cnt; i++)
+			list->elems[i].offset = RD_KAFKA_OFFSET_END;
+		e = rd_kafka_offsets_for_times(sub->rk, list, left_ms(until_us));
+		for (int i = 0; e == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
+			e = list->elems[i].err;
+		if (e == RD_KAFKA_RESP_ERR_NO_ERROR || clock_exact_us() >= until_us)
+			return e;
+		poll(NULL, 0, 20);
+	}
+}
+
 int bus_tail_start(struct bus_sub *sub, struct err *err)
 {
 	int64_t until_us = clock_exact_us() + TAIL_WAIT_MS * 1000;
@@ -46,9 +65,7 @@ int bus_tail_start(struct bus_sub *sub, struct err *err)
 	for (size_t i = 0; r == 0 && sub->c.topics[i] != NULL; i++)
 		r = add_partitions(sub, sub->c.topics[i], list, left_ms(until_us), err);
 	if (r == 0) {
-		e = rd_kafka_offsets_for_times(sub->rk, list, left_ms(until_us)); /* OFFSET_END: the ends */
-		for (int i = 0; e == RD_KAFKA_RESP_ERR_NO_ERROR && i < list->cnt; i++)
-			e = list->elems[i].err;
+		e = ask_ends(sub, list, until_us);
 		if (e != RD_KAFKA_RESP_ERR_NO_ERROR)
 			r = err_set(err, bus_errno(e), "ends of the topics: %s", rd_kafka_err2str(e));
 	}
