@@ -266,7 +266,7 @@ static void reject_the_bad(void *arg, struct bus_msg *m)
 	struct err why;
 
 	j->seen++;
-	if (str_eq(m->value, STR("bad"))) {
+	if (str_starts(m->value, STR("bad"))) {
 		j->rejected++;
 		err_set(&why, -EBADMSG, "line 1: no JSON");
 		bus_reject(m, "bad_json", &why);
@@ -320,6 +320,34 @@ static void a_poison_message_goes_to_the_dlq_and_its_partition_goes_on(void **st
 	assert_int_equal(c->seen, 0);
 	free(topic);
 	free(dlq);
+}
+
+static void a_dead_letter_too_large_for_the_dlq_is_cut(void **state)
+{
+	struct fixture *f = *state;
+	struct bus_client *c = &f->c;
+	struct judge j = { .f = f };
+	const struct bus_consumer what = {
+		.group = "waddle.test", .topics = events, .max_held = 100, .message = reject_the_bad, .arg = &j,
+	};
+	char *topic = wire(f, "events"), *dlq = wire(f, "dlq"), *huge = XNEW_N(char, 990000);
+	struct probe_topic t;
+	struct err err;
+
+	memset(huge, 'x', 990000);
+	memcpy(huge, "bad", 3);
+	probe_send(f->brokers, topic, 0, "k", huge, 990000, NULL);
+	assert_int_equal(bus_consume(c->b, &what, &c->sub, &err), 0);
+	assert_true(bus_client_run(c, &j.rejected, 1, 20000));
+	bus_client_for(c, 1000);
+	probe_wait(f->brokers, dlq, 1, 10000, &t);
+	assert_int_equal(t.msgs[0].value_n, 900000);
+	assert_string_equal(probe_header(&t.msgs[0], "waddle-cut"), "990000");
+	assert_string_equal(probe_header(&t.msgs[0], "waddle-reason"), "bad_json");
+	probe_free(&t);
+	free(topic);
+	free(dlq);
+	free(huge);
 }
 
 static void a_dead_letter_waits_for_its_topic_and_holds_its_partition(void **state)
@@ -735,6 +763,7 @@ int main(int argc, char **argv)
 		RUN(unsubscribing_takes_nothing_new_and_stores_what_is_done_later),
 		RUN(closing_with_messages_held_gives_them_to_the_next),
 		RUN(a_poison_message_goes_to_the_dlq_and_its_partition_goes_on),
+		RUN(a_dead_letter_too_large_for_the_dlq_is_cut),
 		RUN(a_dead_letter_waits_for_its_topic_and_holds_its_partition),
 		RUN(tombstones_empty_bodies_and_missing_keys_stay_what_they_are),
 		RUN(a_body_of_256_kib_passes_and_one_more_byte_does_not),
