@@ -17,9 +17,12 @@ WARN    := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-pro
 HARD    := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIE \
            $(if $(findstring clang,$(CC)),,-ftrivial-auto-var-init=zero)
 CFLAGS  ?= -g $(if $(SANITIZE),-O1 -fsanitize=$(SANITIZE) -fno-sanitize-recover=all,$(if $(COVERAGE),-O0 --coverage,-O2 -D_FORTIFY_SOURCE=3))
+# Nothing is asked before `make install` has brought pkg-config.
+PKG_C   := $(shell ! command -v pkg-config >/dev/null || pkg-config --cflags $(PKGS))
+PKG_L   := $(shell ! command -v pkg-config >/dev/null || pkg-config --libs $(PKGS))
 ALL_C   := -std=gnu17 -D_GNU_SOURCE -iquote libcommon -iquote tests/harness $(WARN) $(WERROR) $(HARD) \
-           -fno-omit-frame-pointer $(shell pkg-config --cflags $(PKGS)) -MMD -MP $(CFLAGS)
-ALL_L   := -pie -Wl,--as-needed -Wl,-z,relro,-z,now,-z,noexecstack $(shell pkg-config --libs $(PKGS)) $(LDFLAGS)
+           -fno-omit-frame-pointer $(PKG_C) -MMD -MP $(CFLAGS)
+ALL_L   := -pie -Wl,--as-needed -Wl,-z,relro,-z,now,-z,noexecstack $(PKG_L) $(LDFLAGS)
 
 obj      = $(patsubst %.c,$B/%.o,$(wildcard $1))
 SERVICES := $(patsubst services/%/main.c,%,$(wildcard services/*/main.c services/modules/*/main.c))
@@ -62,7 +65,8 @@ $(foreach t,$(TOOLS),$(eval $(call tool,$t)))
 SCHEMA := $(sort $(wildcard schema/*.sql))
 $B/tools/waddle/schema_built_in.c: schema $(SCHEMA)
 	@mkdir -p $(@D)
-	{ echo '#include "schema_files.h"'; echo 'const struct schema_file schema_built_in[] = {'; \
+	@printf '  GEN  %s\n' $@
+	$(Q){ echo '#include "schema_files.h"'; echo 'const struct schema_file schema_built_in[] = {'; \
 	  for f in $(SCHEMA); do echo "{ \"$${f#schema/}\","; sed 's/[\\"]/\\&/g; s/.*/"&\\n"/' $$f; echo '},'; done; \
 	  echo '{ 0 } };'; } > $@.new && mv $@.new $@
 $B/tools/waddle/schema_built_in.o: $B/tools/waddle/schema_built_in.c tools/waddle/schema_files.h
@@ -151,7 +155,7 @@ $B/%.h.ok: %.h
 	@printf '  HDR  %s\n' $<
 	$(Q)$(CC) $(filter-out -MMD -MP,$(ALL_C)) -fsyntax-only -include $< -x c /dev/null
 	@if command -v clang >/dev/null; then clang -std=gnu17 -D_GNU_SOURCE -iquote libcommon -iquote tests/harness \
-	  -Wall -Wextra -Werror $(shell pkg-config --cflags $(PKGS)) -fsyntax-only -include $< -x c /dev/null; fi
+	  -Wall -Wextra -Werror $(PKG_C) -fsyntax-only -include $< -x c /dev/null; fi
 	@touch $@
 
 # --- style: see tools/lint/run ----------------------------------------------------------------

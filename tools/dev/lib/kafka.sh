@@ -133,7 +133,7 @@ kafka_launch() {
 kafka_ready() {
 	local try
 	for try in 1 2 3; do
-		wait_for 90 "Kafka to answer a metadata request" kafka_answers && return 0
+		wait_for 180 "Kafka to answer a metadata request" kafka_answers && return 0
 		show_log kafka
 		grep -qs 'Address already in use' "$dir/log/kafka.log" || return 1
 		say "its port was taken meanwhile, attempt $try of 3"
