@@ -97,6 +97,7 @@ prepare_up() {
 services_up() {
 	local name program words started=()
 	for name in "${stack_services[@]}"; do
+		proc_pid "$name" >/dev/null && continue        # its ports are taken, by itself
 		port_of "$name-admin" >/dev/null
 		port_of "$name" >/dev/null
 	done
