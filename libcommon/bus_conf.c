@@ -39,9 +39,9 @@ static const struct property consumer[] = {
 	{ "session.timeout.ms", "10000" },                  /* a dead process is replaced in that time */
 	{ "queued.min.messages", "10000" },
 	{ "queued.max.messages.kbytes", "4096" },
-	{ "fetch.max.bytes", "2097152" },
+	{ "fetch.max.bytes", "1048576" },                  /* compressed: five of chat, and as much in memory */
 	{ "statistics.interval.ms", "10000" },              /* lag of what we did not reach yet */
-	{ "max.partition.fetch.bytes", "1048576" },
+	{ "max.partition.fetch.bytes", "262144" },
 };
 
 /* What correctness rests on: not for the environment to change. */

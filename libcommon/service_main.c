@@ -262,8 +262,12 @@ int service_main(struct service *s, int argc, char **argv)
 		fprintf(stderr, "%s: unknown argument %s, see --help\n", s->name, argv[1]);
 		return EXIT_PERSON;
 	}
-	/* librdkafka has a dozen threads; an arena for each would hold several times what is in use. */
+	/* librdkafka has a dozen threads; an arena for each would hold several times what is in use.
+	 * Buffers of fetches and batches go back to the system when they are freed: left to itself
+	 * glibc would keep them on its heaps as soon as it has seen one freed. */
 	mallopt(M_ARENA_MAX, 2);
+	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
 	memset(&life, 0, sizeof(life));
 	log_to(STDERR_FILENO, s->name);
 	drop_pg_variables();

@@ -36,7 +36,7 @@ static struct work *take(struct intake *in)
 	w = XNEW(struct work);
 	MAKE_A(w, WORK_MAGIC);
 	w->r = in->r;
-	w->mem = arena_new(4096, 1 << 20);
+	w->mem = arena_new(2048, 1 << 20);
 	list_init(&w->node);
 	list_add_tail(&in->all, &w->all);
 	return w;
