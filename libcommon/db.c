@@ -41,6 +41,7 @@ struct db_call *call_new(struct db *db, enum call_kind kind)
 	(void)db;
 	call->kind = kind;
 	call->to = DB_WRITE;
+	call->since_us = clock_exact_us();
 	list_init(&call->node);
 	return call;
 }
