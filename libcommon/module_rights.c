@@ -2,6 +2,7 @@
 #include "module_rights.h"
 
 #include "err.h"
+#include "log.h"
 
 static const char *const names[] = { "everybody", "member", "subscriber", "vip",
 	                             "moderator", "admin",  "owner",      NULL };
@@ -47,15 +48,8 @@ int rights_check(const struct user *u, enum need need, const char *label)
 	return -EACCES;
 }
 
-static enum need raw_role(struct str raw, enum need otherwise)
-{
-	if (raw.n < 2 || raw.p[0] != '"')
-		return otherwise;
-	return by_name((struct str){ raw.p + 1, raw.n - 2 }, otherwise);
-}
-
 /* {"min_role":{"add quote":"member"}}.  An unknown role or another type counts as absent. */
-enum need rights_need(const struct command *c, struct str config, struct arena *mem)
+static bool role_of(const struct command *c, struct str config, struct arena *mem, enum need *ret)
 {
 	static const struct js_field min_role[] = { { .key = "min_role", .type = JS_RAW, .optional = true },
 		                                    { 0 } };
@@ -63,11 +57,31 @@ enum need rights_need(const struct command *c, struct str config, struct arena *
 	struct str roles = STR_NONE, role = STR_NONE;
 	struct err ignored = { 0 };
 
+	*ret = c->need;
+	if (js_decode(config, min_role, &roles, mem, &ignored) != 0)
+		return false;
+	if (roles.n == 0)
+		return true;
+	if (js_decode(roles, by_sub, &role, mem, &ignored) != 0)
+		return false;
+	if (role.n == 0)
+		return true;
+	if (role.n < 2 || role.p[0] != '"')
+		return false;
+	*ret = by_name((struct str){ role.p + 1, role.n - 2 }, ANYONE);
+	if (*ret != ANYONE)
+		return true;
+	*ret = c->need;
+	return false;
+}
+
+enum need rights_need(const struct command *c, struct str config, struct arena *mem)
+{
+	enum need need;
+
 	if (config.n == 0 || memmem(config.p, config.n, "\"min_role\"", 10) == NULL)
 		return c->need;
-	if (js_decode(config, min_role, &roles, mem, &ignored) != 0 || roles.n == 0)
-		return c->need;
-	if (js_decode(roles, by_sub, &role, mem, &ignored) != 0)
-		return c->need;
-	return raw_role(role, c->need);
+	if (!role_of(c, config, mem, &need))
+		log_rarely(600000, L_WARN, NULL, "setting_ignored", "min_role of \"%s\" is no role", c->name);
+	return need;
 }
