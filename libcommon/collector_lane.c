@@ -213,6 +213,13 @@ void sending_retry(struct sending *s, struct str why)
 	note(s, 1000LL << (s->tries - 1));
 }
 
+void sending_later(struct sending *s, int64_t ms)
+{
+	leave(s, CALLING);
+	s->attempts--;
+	note(s, ms);
+}
+
 void sending_blocked(struct sending *s, int64_t ms)
 {
 	struct sender *d = s->d;
@@ -424,7 +431,8 @@ static void turn(void *arg)
 		struct lane *lane = CONTAINER_OF(n, struct lane, node);
 
 		while ((s = next_of(lane)) != NULL && !s->asks && s->what.expires_at_ms <= now_unix)
-			sending_end(s, FINAL_EXPIRED, STR("its time was over before it could be sent"));
+			sending_end(s, s->attempts > 0 ? FINAL_UNKNOWN : FINAL_EXPIRED,
+			            STR("its time was over before it could be sent"));
 		if (s == NULL) {
 			if (lane->active == NULL)
 				lane_free(d, lane);

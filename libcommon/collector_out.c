@@ -39,7 +39,7 @@ static struct sending *sending_new(struct sender *d)
 	list_init(&s->node);
 	list_add_tail(&d->all, &s->all);
 	metric_set(&waiting, 0, (int64_t)++d->n_all);
-	if (d->n_all >= MEMORY_MAX && !d->paused) {
+	if (d->n_all >= MEMORY_MAX && !d->paused && !d->draining) {
 		d->paused = true;
 		bus_pause(d->sub);
 	}
@@ -68,7 +68,7 @@ void sending_drop(struct sending *s)
 		hash_del(&d->by_id, &s->by_id);
 	list_del(&s->all);
 	metric_set(&waiting, 0, (int64_t)--d->n_all);
-	if (d->paused && d->n_all < MEMORY_MAX / 2 && !d->stopped) {
+	if (d->paused && d->n_all < MEMORY_MAX / 2 && !d->draining) {
 		d->paused = false;
 		bus_resume(d->sub);
 	}
@@ -216,6 +216,7 @@ static void inserted(void *arg, const struct db_result *res, int row, const stru
 	}
 	bus_done(s->m);
 	s->m = NULL;
+	s->message = STR_NONE;
 	if (!db_bool(res, row, 0) || held(d, s->what.message_id) != NULL) {
 		metric_add(&again, 0, 1);
 		sending_drop(s);                /* whoever inserted it sends it */
@@ -232,7 +233,7 @@ static void place(void *arg)
 {
 	struct sending *s = arg;
 	struct sender *d = s->d;
-	bool mention = s->what.user_id.n > 0;
+	bool mention = s->what.user_id.n > 0 && (s->what.private || s->what.reply_ref.n == 0);
 	const struct db_param row[INSERT_COLUMNS] = {
 		DB_STR(s->what.message_id), DB_STR(str_of(outbound_kind_names[s->what.kind])), DB_STR(s->what.entity),
 		DB_STR(s->what.channel_id), DB_INT(s->rank), DB_STR(s->message), DB_TIME(s->what.expires_at_ms),

@@ -57,6 +57,7 @@ void sending_sent(struct sending *s, struct str platform_message_id);
 void sending_refused(struct sending *s, struct str reason);    /* final: "msg_duplicate" */
 void sending_failed(struct sending *s, struct str reason);     /* final: our fault, or nobody's */
 void sending_retry(struct sending *s, struct str why);         /* it did not leave: 1, 2, 4, 8 s, five tries */
+void sending_later(struct sending *s, int64_t ms);             /* nothing was tried: again until it expires */
 void sending_blocked(struct sending *s, int64_t ms);           /* 429: not an attempt */
 void sending_unknown(struct sending *s, struct str why);       /* it may have arrived */
 

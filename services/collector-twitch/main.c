@@ -103,13 +103,24 @@ static int start(struct service *s, struct err *err)
 	t->channels = channels_open(t);
 	db_listen(t->db, "waddle_invalidate", changed, t);
 	t->http = http_open(s, s->base.http_listen, routes, t, (struct http_limits){ .max_per_addr = 256 }, err);
-	return t->http == NULL ? err->code : 0;
+	if (t->http == NULL)
+		return err->code;
+	t->registry = (struct registry){
+		.name = STR("collector-twitch"), .version = str_of(s->version), .platform = STR("twitch"), .kind = KIND_COLLECTOR,
+	};
+	if (s->base.public_url.n > 0 && s->base.public_url.n <= 2000) {
+		snprintf(t->endpoint, sizeof t->endpoint, STR_FMT "/twitch/webhook", STR_ARG(s->base.public_url));
+		t->registry.endpoint_url = str_of(t->endpoint);
+	}
+	announce_start(&t->announce, s, t->bus, &t->registry);
+	return 0;
 }
 
 static void drain(struct service *s)
 {
 	struct twitch *t = s->priv;
 
+	announce_pause(&t->announce);
 	http_close(t->http);
 	if (t->send != NULL)
 		sender_drain(send_sender(t->send));
@@ -119,6 +130,7 @@ static void stop(struct service *s)
 {
 	struct twitch *t = s->priv;
 
+	announce_stop(&t->announce);
 	if (t->send != NULL)
 		sender_stop(send_sender(t->send));
 	collector_stop(t->collector);
@@ -142,7 +154,7 @@ int main(int argc, char **argv)
 	struct service s = {
 		.name = "collector-twitch", .version = "1.0", .vars = vars, .settings = &settings,
 		.needs = NEEDS_DATABASE | NEEDS_KAFKA | NEEDS_HTTP | NEEDS_SEALING, .metrics = metrics,
-		.spares = (const char *const[]){ "kafka", NULL },
+		.spares = (const char *const[]){ "kafka", "twitch-token", NULL },
 		.start = start, .drain = drain, .stop = stop, .priv = &twitch,
 	};
 

@@ -11,7 +11,8 @@
 #include "metrics.h"
 #include "service.h"
 
-enum { MESSAGE_CHARS = 500, PARTS = 3, GAP_MS = 1100, CALL_MS = 10000, BLOCKED_MS = 30000, BLOCKED_MAX_MS = 300000 };
+enum { MESSAGE_CHARS = 500, PARTS = 3, GAP_MS = 1100, CALL_MS = 10000, BLOCKED_MS = 30000, BLOCKED_MAX_MS = 300000,
+	NO_TOKEN_MS = 3000 };
 
 #define WORD_JOINER "\xE2\x81\xA0"
 
@@ -84,6 +85,19 @@ static int64_t wait_of(const struct fetch_result *res)
 	return ms < 1000 ? 1000 : ms > BLOCKED_MAX_MS ? BLOCKED_MAX_MS : ms;
 }
 
+struct no { struct str message; };
+static const struct js_field no_fields[] = { JS(struct no, message, JS_STR, .optional = true), { 0 } };
+
+static struct str complaint(struct call *c, const struct fetch_result *res)
+{
+	struct no no = { 0 };
+	struct err ignored = { 0 };
+
+	if (js_decode(res->body, no_fields, &no, c->mem, &ignored) != 0 || no.message.n == 0)
+		return arena_printf(c->mem, "http_%d", res->status);
+	return arena_printf(c->mem, "http_%d: " STR_FMT, res->status, STR_ARG(str_clip(no.message, 300)));
+}
+
 static void answered(void *arg, const struct fetch_result *res, const struct err *err)
 {
 	struct call *c = arg;
@@ -109,7 +123,7 @@ static void answered(void *arg, const struct fetch_result *res, const struct err
 	} else if (res->status >= 500) {
 		sending_unknown(c->s, arena_printf(c->mem, "%d", res->status));
 	} else {
-		sending_failed(c->s, arena_printf(c->mem, "http_%d", res->status));
+		sending_failed(c->s, complaint(c, res));
 	}
 	call_free(c);
 }
@@ -121,7 +135,7 @@ static void with_token(void *arg, struct str token, const struct err *err)
 	struct err why = { 0 };
 
 	if (err != NULL) {
-		sending_retry(c->s, str_of(err->text));
+		sending_later(c->s, NO_TOKEN_MS);
 		call_free(c);
 		return;
 	}

@@ -65,6 +65,8 @@ static void failed(struct tokens *k, const struct err *err)
 	struct err why = *err;
 
 	k->busy = false;
+	if (!db_closing(k->t->db))
+		service_ready(k->t->s, "twitch-token", false);
 	metric_add(&refreshes, 2, 1);
 	log_rarely(60000, L_ERROR, NULL, "no_token", "nothing can be sent: %s", why.text);
 	tell(k, &why);
@@ -88,6 +90,7 @@ static void committed(void *arg, const struct db_result *res, const struct err *
 	k->expires_at_ms = k->next_expires_at_ms;
 	k->refused = STR_NONE;          /* it is another one than this */
 	arena_reset(old);
+	service_ready(k->t->s, "twitch-token", true);
 	tell(k, NULL);
 }
 
@@ -265,6 +268,7 @@ struct tokens *tokens_open(struct twitch *t, struct err *err)
 	k->mem = arena_new(4096, 64 * 1024);
 	k->next_mem = arena_new(4096, 64 * 1024);
 	list_init(&k->waiters);
+	service_ready(t->s, "twitch-token", true);      /* until the first call shows otherwise */
 	return k;
 }
 

@@ -2,6 +2,7 @@
 #ifndef TWITCH_H
 #define TWITCH_H
 
+#include "announce.h"
 #include "collector.h"
 #include "collector_out.h"
 #include "db.h"
@@ -25,6 +26,9 @@ struct twitch {
 	struct fetch_client *fetch;
 	struct tokens    *tokens;       /* NULL, as the next: nothing is sent */
 	struct send      *send;
+	struct announce   announce;
+	struct registry   registry;
+	char              endpoint[2048 + 32];
 };
 enum { TWITCH_MAGIC = 0x7317c4 };
 

@@ -577,6 +577,31 @@ static void a_stop_under_load_loses_nothing(void **state)
 	assert_true(on_topic("\"twitch:chat:m-x13-") >= (size_t)sum);
 }
 
+/* Section 2; X5 is the router's part of it. */
+static void it_announces_itself_and_its_end(void **state)
+{
+	struct probe_topic t;
+	const char *last = "";
+	size_t active = 0;
+
+	(void)state;
+	child_start(a);
+	child_wait_ready(a, true, WAIT_MS);
+	probe_wait(st.kafka, stack_topic(&st, "waddle.registry"), 1, WAIT_MS, &t);
+	probe_free(&t);
+	assert_int_equal(child_end(a, WAIT_MS), 0);
+	probe_read(st.kafka, stack_topic(&st, "waddle.registry"), &t);
+	for (size_t i = 0; i < t.n; i++) {
+		assert_string_equal(t.msgs[i].key, "collector-twitch");
+		assert_non_null(strstr(t.msgs[i].value, "\"kind\":\"collector\""));
+		active += strstr(t.msgs[i].value, "\"status\":\"active\"") != NULL;
+		last = t.msgs[i].value;
+	}
+	assert_true(active > 0);
+	assert_non_null(strstr(last, "\"status\":\"inactive\""));
+	probe_free(&t);
+}
+
 static void without_a_secret_it_does_not_start(void **state)
 {
 	struct child *c = collector_with("TWITCH_WEBHOOK_SECRET=", NULL);
@@ -643,6 +668,7 @@ int main(void)
 		cmocka_unit_test(without_the_database_nothing_is_acknowledged),
 		cmocka_unit_test(without_the_broker_events_are_kept_and_come_once),
 		cmocka_unit_test(a_stop_under_load_loses_nothing),
+		cmocka_unit_test(it_announces_itself_and_its_end),
 		cmocka_unit_test(without_a_secret_it_does_not_start),
 	};
 

@@ -319,6 +319,39 @@ static void a_refused_token_is_replaced_once(void **state)
 	                         "AND octet_length(access_token) = 66"), 1);   /* 36 characters, sealed */
 }
 
+/* Without a token messages wait, and the registry hears of it; /readyz does not suffer. */
+static void without_a_token_messages_wait(void **state)
+{
+	char id[ID_TEXT], *admin = text_of("http://127.0.0.1:%d", child_port(collector, "ADMIN_LISTEN"));
+
+	(void)state;
+	fake_post("/_reset", "");
+	fake_post("/_tokens", "{\"refuse\":true}");
+	id_random(id);
+	outbound(id, "2001", "after a while", NULL);
+	for (int64_t end = harness_now_ms() + WAIT_MS;
+	     probe_metric(admin, "waddle_process_dependency_up{what=\"twitch-token\"}") != 0;)
+		assert_true(harness_now_ms() < end);
+	child_wait_ready(collector, true, 1000);
+	fake_post("/_tokens", "{\"refuse\":false}");
+	wait_state(id, "sent");
+	assert_true(probe_metric(admin, "waddle_process_dependency_up{what=\"twitch-token\"}") == 1);
+	free(admin);
+}
+
+static void what_twitch_does_not_allow_fails_with_its_words(void **state)
+{
+	char id[ID_TEXT];
+
+	(void)state;
+	id_random(id);
+	fake_post("/_behave", "{\"channel\":\"2001\",\"status\":403}");
+	outbound(id, "2001", "not here", NULL);
+	wait_state(id, "failed");
+	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_outbox WHERE message_id = '%s' "
+	                         "AND error = 'http_403: as it was told'", id), 1);
+}
+
 static void echo_to(struct child *c)
 {
 	char *body = text_of("{\"url\":\"http://127.0.0.1:%d/twitch/webhook\",\"secret\":\"" SECRET "\"}",
@@ -531,6 +564,8 @@ int main(void)
 		cmocka_unit_test(a_mention_is_added_and_commands_are_neutralised),
 		cmocka_unit_test(what_nobody_can_send_goes_to_the_dead_letters),
 		cmocka_unit_test(a_refused_token_is_replaced_once),
+		cmocka_unit_test(without_a_token_messages_wait),
+		cmocka_unit_test(what_twitch_does_not_allow_fails_with_its_words),
 		cmocka_unit_test(a_call_without_an_answer_is_settled),
 		cmocka_unit_test(killed_while_sending_it_is_said_once),
 		cmocka_unit_test(the_topic_consumed_again_sends_nothing),

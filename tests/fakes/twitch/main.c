@@ -8,6 +8,7 @@
  *      GET  /_violations          how often a limit was passed, and the fullest window seen
  *      POST /_behave              what the next calls meet: see struct behaviour
  *      POST /_echo                {"url","secret"}: messages come back as EventSub deliveries
+ *      POST /_tokens              {"refuse":true}: no credentials are good
  *      POST /_reset               forget messages, violations, behaviour and tokens */
 #include "clock.h"
 #include "config.h"
@@ -67,6 +68,7 @@ struct fake {
 	struct arena        *mem;       /* of everything below, until /_reset */
 	struct list          sent, behaviour;
 	int64_t              n_sent, violations, fullest, calls, tokens_made;
+	bool                 no_tokens;
 	char                 token[ID_TEXT];
 	struct str           echo_url, echo_secret;
 };
@@ -117,7 +119,7 @@ static void token_handle(struct http_req *r, void *arg)
 	else if (form_value(form, "client_id").n == 0 ||
 	         (f->set->client_id.n > 0 && !str_eq(form_value(form, "client_id"), f->set->client_id)))
 		complain(r, 400, "Bad Request", "invalid client");
-	else if (f->set->client_secret.n > 0 && !str_eq(form_value(form, "client_secret"), f->set->client_secret))
+	else if (f->no_tokens || (f->set->client_secret.n > 0 && !str_eq(form_value(form, "client_secret"), f->set->client_secret)))
 		complain(r, 403, "Forbidden", "invalid client secret");
 	else {
 		if (f->token[0] == '\0')
@@ -412,6 +414,17 @@ static void echo_handle(struct http_req *r, void *arg)
 	http_reply(r, 204, NULL, NULL);
 }
 
+struct tokens { bool refuse; };
+static const struct js_field tokens_fields[] = { JS(struct tokens, refuse, JS_BOOL), { 0 } };
+
+static void tokens_handle(struct http_req *r, void *arg)
+{
+	struct fake *f = arg;
+
+	f->no_tokens = ((const struct tokens *)http_body(r))->refuse;
+	http_reply(r, 204, NULL, NULL);
+}
+
 static void forget(struct fake *f)
 {
 	arena_reset(f->mem);
@@ -420,6 +433,7 @@ static void forget(struct fake *f)
 	f->n_sent = f->violations = f->fullest = f->calls = f->tokens_made = 0;
 	f->token[0] = '\0';
 	f->echo_url = f->echo_secret = STR_NONE;
+	f->no_tokens = false;
 }
 
 static void reset_handle(struct http_req *r, void *arg)
@@ -441,6 +455,8 @@ static const struct http_route routes[] = {
 	  .body_size = sizeof(struct behaviour), .handle = behave_handle, .summary = "What the next calls meet." },
 	{ .method = "POST", .path = "/_echo", .max_body = 4096, .body = echo_fields, .body_size = sizeof(struct echo_to),
 	  .handle = echo_handle, .summary = "Where own messages come back." },
+	{ .method = "POST", .path = "/_tokens", .max_body = 4096, .body = tokens_fields, .body_size = sizeof(struct tokens),
+	  .handle = tokens_handle, .summary = "Whether there are any." },
 	{ .method = "POST", .path = "/_reset", .max_body = 16, .handle = reset_handle, .summary = "Forget." },
 	{ 0 }
 };
