@@ -194,7 +194,7 @@ static int start(struct service *s, struct err *err)
 		return r;
 	if (m->start != NULL)
 		m->start(m);
-	registry_beat(e);
+	registry_open(e);
 	return 0;
 }
 
@@ -202,7 +202,7 @@ static void drain(struct service *s)
 {
 	struct engine *e = module_of(s)->engine;
 
-	timer_stop(&e->beat_timer);
+	announce_pause(&e->announce);
 	bus_unsubscribe(e->sub);
 }
 
@@ -251,7 +251,7 @@ static void stop(struct service *s)
 	e->stopping = true;
 	timer_stop(&e->retry_timer);
 	timer_stop(&e->send_timer);
-	registry_send(e, SERVICE_INACTIVE);
+	registry_close(e);
 	db_close(e->db);
 	bus_close(e->bus);
 	service_off_turn(s, wave_turn, e);

@@ -8,6 +8,7 @@
 #ifndef MODULE_ENGINE_H
 #define MODULE_ENGINE_H
 
+#include "announce.h"
 #include "bus.h"
 #include "clock.h"
 #include "err.h"
@@ -81,7 +82,10 @@ struct engine {
 	struct wave *gathering;
 	bool kicking, away, paused, stopping;
 	unsigned away_tries;
-	struct timer retry_timer, send_timer, beat_timer;
+	struct timer retry_timer, send_timer;
+	struct announce announce;
+	struct registry registry;
+	struct arena *registry_mem;
 	struct arena *spare[64];
 	unsigned n_spare;
 	char *inbox_insert, *inbox_find, *commands_topic, *responses_topic, *group;
@@ -118,8 +122,8 @@ int  answer_stored(struct run *run, struct str text, struct err *err) MUST_CHECK
 void answer_retry_unsent(void *arg);
 
 /* module_registry.c */
-void registry_send(struct engine *e, int status);
-void registry_beat(void *arg);
+void registry_open(struct engine *e);
+void registry_close(struct engine *e);          /* says goodbye; before bus_close() */
 
 extern struct metric *const module_metrics[];
 void module_count(const struct run *run);       /* outcome and seconds, once per answer */

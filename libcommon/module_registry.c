@@ -1,11 +1,9 @@
-/* module_registry.c - what the router shall know: our commands at start, a heartbeat every 30 s.
- *
- * waddle.registry is compacted, so every message is the whole table. */
+/* module_registry.c - what the router shall know: our commands; announce.c sends them. */
 #include "module_engine.h"
 
 #include "module_table.h"
 
-enum { BEAT_MS = 30000, MAX_ROOTS = 64 };
+enum { MAX_ROOTS = 64 };
 
 static struct js_list sub_names(const struct module_command *c, struct arena *mem)
 {
@@ -42,39 +40,31 @@ static struct registry_command row(const struct module_command *c, const char *n
 	return r;
 }
 
-void registry_send(struct engine *e, int status)
+void registry_open(struct engine *e)
 {
-	struct arena *mem = arena_new(4096, 1 << 20);
-	struct registry_command *rows = arena_alloc(mem, MAX_ROOTS * sizeof *rows);
-	struct registry reg = { .name = str_of(e->s->name),
-		                .version = str_of(e->s->version),
-		                .instance = e->s->base.instance,
-		                .kind = KIND_MODULE,
-		                .status = status,
-		                .heartbeat_at_ms = clock_unix_ms() };
-	struct envelope env = { .kind = ENV_REGISTRY, .source = str_of(e->s->name) };
+	struct registry_command *rows;
 	size_t n = 0;
-	int r;
 
+	e->registry_mem = arena_new(4096, 1 << 20);
+	rows = arena_alloc(e->registry_mem, MAX_ROOTS * sizeof *rows);
 	for (const struct module_command *c = e->m->commands; c->name != NULL; c++) {
 		ASSERT(n < MAX_ROOTS);
-		rows[n++] = row(c, c->name, mem);
+		rows[n++] = row(c, c->name, e->registry_mem);
 		for (const char *const *also = c->also; also != NULL && *also != NULL; also++) {
 			ASSERT(n < MAX_ROOTS);
-			rows[n++] = row(c, *also, mem);
+			rows[n++] = row(c, *also, e->registry_mem);
 		}
 	}
-	reg.commands = (struct js_list){ rows, n };
-	r = envelope_send(e->bus, "waddle.registry", reg.name, &env, &reg, NULL, NULL);
-	if (r != 0)
-		log_rarely(60000, L_WARN, NULL, "registry_not_sent", "cannot announce our commands (%d)", r);
-	arena_free(mem);
+	e->registry = (struct registry){ .name = str_of(e->s->name),
+					 .version = str_of(e->s->version),
+					 .kind = KIND_MODULE,
+					 .commands = { rows, n } };
+	announce_start(&e->announce, e->s, e->bus, &e->registry);
 }
 
-void registry_beat(void *arg)
+void registry_close(struct engine *e)
 {
-	struct engine *e = arg;
-
-	registry_send(e, SERVICE_ACTIVE);
-	timer_start(e->s, &e->beat_timer, BEAT_MS, registry_beat, e);
+	announce_stop(&e->announce);
+	arena_free(e->registry_mem);
+	e->registry_mem = NULL;
 }
