@@ -125,10 +125,6 @@ uint64_t   db_lsn(const struct db_result *res);         /* of db_tx_commit(); 0 
  * time the connection is (re)established: what was sent meanwhile is lost, drop what was cached. */
 void db_listen(struct db *db, const char *channel, void (*fn)(void *arg, struct str payload), void *arg);
 
-/* "16/B374D848" <-> uint64_t, as in the waddle-lsn header.  0 on anything malformed. */
-uint64_t db_lsn_parse(struct str text);
-void     db_lsn_text(uint64_t lsn, char out[24]);
-
 extern struct metric *const db_metrics[];       /* for a service's table; ends with NULL */
 
 #endif

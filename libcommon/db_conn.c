@@ -3,6 +3,7 @@
  * Every result belongs to the first call of the sent list.  A call passes through its result, the
  * NULL that ends it and - where a Sync follows it - the answer to that; only then is a statement
  * that stands alone real, and only then is its callback told. */
+#include "lsn.h"
 #include "db_private.h"
 
 #include "log.h"
@@ -167,7 +168,7 @@ bool conn_send_single(struct db_conn *c, struct db_call *call)
 
 static void probed(struct db_conn *c, const PGresult *res)
 {
-	uint64_t lsn;
+	uint64_t lsn = 0;
 
 	if (PQntuples(res) != 1 || PQnfields(res) != 1)
 		return;
@@ -175,7 +176,7 @@ static void probed(struct db_conn *c, const PGresult *res)
 		c->in_recovery = false;         /* promoted meanwhile */
 		return;
 	}
-	lsn = db_lsn_parse(str_of(PQgetvalue(res, 0, 0)));
+	(void)!lsn_parse(str_of(PQgetvalue(res, 0, 0)), &lsn);
 	if (lsn > c->replayed)
 		c->replayed = lsn;
 	c->probed_mono_ms = clock_mono_ms();

@@ -145,39 +145,6 @@ uint64_t db_lsn(const struct db_result *res)
 	return res->lsn;
 }
 
-static int hex(const char **p, const char *end, uint64_t *ret)
-{
-	uint64_t v = 0;
-	int n = 0;
-
-	for (; *p < end && n <= 8 && nibble(**p) >= 0; (*p)++, n++)
-		v = v << 4 | (uint64_t)nibble(**p);
-	*ret = v;
-	return n;
-}
-
-uint64_t db_lsn_parse(struct str text)
-{
-	const char *p = text.p, *end = text.p + text.n;
-	uint64_t high, low;
-	int n;
-
-	if (text.n == 0)
-		return 0;
-	n = hex(&p, end, &high);
-	if (n < 1 || n > 8 || p == end || *p++ != '/')
-		return 0;
-	n = hex(&p, end, &low);
-	if (n < 1 || n > 8 || p != end)
-		return 0;
-	return high << 32 | low;
-}
-
-void db_lsn_text(uint64_t lsn, char out[24])
-{
-	snprintf(out, 24, "%X/%X", (unsigned)(lsn >> 32), (unsigned)lsn);
-}
-
 /* The code is for those who look at code alone; err_kind() reads the SQLSTATE. */
 static int code_of(const char *state)
 {

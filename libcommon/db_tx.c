@@ -5,6 +5,7 @@
  * statements and commit queued in one turn are one group: BEGIN, .., COMMIT, the log position,
  * Sync.  After a failure the server skips the rest of the group; ROLLBACK follows by itself and
  * the connection is free again, before the caller has ended the transaction. */
+#include "lsn.h"
 #include "db_private.h"
 
 static void dirty(struct db_tx *tx)
@@ -184,7 +185,7 @@ void tx_result(struct db_tx *tx, struct db_call *call, const PGresult *res)
 	if (call->kind == CALL_COMMIT && err == NULL) {
 		tx->committed = strcmp(PQcmdStatus((PGresult *)(uintptr_t)res), "COMMIT") == 0;
 	} else if (call->kind == CALL_LSN && err == NULL && PQntuples(res) == 1) {
-		tx->lsn = db_lsn_parse(str_of(PQgetvalue(res, 0, 0)));
+		(void)!lsn_parse(str_of(PQgetvalue(res, 0, 0)), &tx->lsn);
 	} else if (call->kind == CALL_STMT && call->done != NULL) {
 		if (tx->aborted || (err != NULL && tx->err.code != 0)) {
 			free(call->err);

@@ -523,7 +523,10 @@ static void ask_position(struct lookup *l);
 static void position(void *arg, const struct db_result *res, const struct err *err)
 {
 	struct lookup *l = arg;
-	uint64_t lsn = err == NULL && db_rows(res) == 1 ? db_lsn_parse(db_str(res, 0, 0)) : 0;
+	uint64_t lsn = 0;
+
+	if (err == NULL && db_rows(res) == 1)
+		(void)!lsn_parse(db_str(res, 0, 0), &lsn);
 
 	l->asking = false;
 	if (l->closing)

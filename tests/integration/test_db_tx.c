@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "lsn.h"
 #include "db_fixture.h"
 #include "wait.h"
 
@@ -173,7 +174,7 @@ static void the_position_of_a_commit_is_after_its_record(void **state)
 		fixture_wait(&f, &got, 1, 5000);
 		assert_true(got.ok);
 		/* Once the standby has replayed so far the row must be there. */
-		db_lsn_text(got.lsn, lsn);
+		lsn_text(got.lsn, lsn);
 		sql_wait_int(f.st.standby, 1, 10000, "SELECT (pg_last_wal_replay_lsn() >= '%s')::int", lsn);
 		assert_int_equal(sql_int(f.st.standby, "SELECT count(*) FROM t WHERE id = %d", i), 1);
 	}

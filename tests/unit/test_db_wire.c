@@ -132,26 +132,6 @@ static void what_postgresql_cannot_store_is_refused(void **state)
 	assert_null(wire);
 }
 
-static void positions_are_read_and_written_as_postgresql_does(void **state)
-{
-	static const char *const bad[] = { "", "/", "1", "1/", "/1", "123456789/0", "0/123456789", "g/1", "1/1 ", "1//1",
-					   "-1/1", "0x1/1" };
-	char text[24];
-
-	(void)state;
-	assert_true(db_lsn_parse(STR("16/B374D848")) == UINT64_C(0x16B374D848));
-	assert_true(db_lsn_parse(STR("ffffffff/ffffffff")) == UINT64_MAX);
-	assert_true(db_lsn_parse(STR("0/0")) == 0);
-	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
-		assert_true(db_lsn_parse(str_of(bad[i])) == 0);
-	for (uint64_t lsn = 1; lsn != 0; lsn <<= 1) {
-		db_lsn_text(lsn | 1, text);
-		assert_true(db_lsn_parse(str_of(text)) == (lsn | 1));
-	}
-	db_lsn_text(UINT64_MAX, text);
-	assert_string_equal(text, "FFFFFFFF/FFFFFFFF");
-}
-
 /* -- URLs ---------------------------------------------------------------------------------- */
 
 static const char *option(const struct db_url *u, const char *key)
@@ -255,7 +235,6 @@ int main(void)
 		cmocka_unit_test_teardown(an_array_of_a_known_type_travels_in_binary, drop_wire),
 		cmocka_unit_test_teardown(what_does_not_fit_the_type_goes_back_to_text, drop_wire),
 		cmocka_unit_test_teardown(what_postgresql_cannot_store_is_refused, drop_wire),
-		cmocka_unit_test(positions_are_read_and_written_as_postgresql_does),
 		cmocka_unit_test(hosts_are_taken_apart),
 		cmocka_unit_test(tls_is_verified_unless_the_host_is_this_machine_or_the_url_says_otherwise),
 		cmocka_unit_test(sessions_do_not_depend_on_the_server_s_settings),

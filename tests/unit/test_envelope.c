@@ -803,10 +803,19 @@ static void every_failing_allocation_is_no_bad_message(void **state)
 
 static void write_positions_are_written_as_postgresql_does(void **state)
 {
+	static const char *const bad[] = { "/", "1", "1/", "/1", "123456789/0", "0/123456789", "g/1", "1/1 ", "1//1",
+					   "-1/1", "0x1/1" };
 	char text[LSN_TEXT];
 	uint64_t lsn = 7;
 
 	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(lsn_parse(str_of(bad[i]), &lsn), -EINVAL);
+	for (uint64_t one = 1; one != 0; one <<= 1) {
+		lsn_text(one | 1, text);
+		assert_int_equal(lsn_parse(str_of(text), &lsn), 0);
+		assert_true(lsn == (one | 1));
+	}
 	lsn_text(UINT64_C(0x16B374D848), text);
 	assert_string_equal(text, "16/B374D848");
 	lsn_text(UINT64_MAX, text);
