@@ -49,7 +49,9 @@ static void look(void *arg)
 
 void announce_start(struct announce *a, struct service *s, struct bus *bus, const struct registry *what)
 {
-	*a = (struct announce){ .s = s, .bus = bus, .what = what, .started_mono_ms = clock_mono_ms(), .status = -1 };
+	*a = (struct announce){
+		.s = s, .bus = bus, .what = what, .started_mono_ms = clock_mono_ms(), .status = -1
+	};
 	timer_start(s, &a->timer, 0, look, a);
 }
 

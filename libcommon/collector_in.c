@@ -104,7 +104,8 @@ void flight_publish(struct flight *f)
 		struct envelope_headers head;
 
 		envelope_headers(&env, f, &head);       /* env has the id, the body is encoded already */
-		if (bus_send(c->bus, "waddle.events", f->entity, f->message, head.h, head.n, event_sent, f) == 0)
+		if (bus_send(c->bus, "waddle.events", f->entity, f->message, head.h, head.n, event_sent, f) ==
+		    0)
 			f->open++;              /* else: full, the sweeper will */
 	}
 	if (f->act.activity_type.p != NULL && f->act.community_id != 0) {
@@ -128,7 +129,8 @@ static void stored(void *arg, const struct db_result *res, int row, const struct
 	IS_A(f, FLIGHT_MAGIC);
 	f->open--;
 	if (err != NULL) {
-		log_rarely(5000, L_WARN, NULL, "event_not_stored", "the platform is asked to send again: %s", err->text);
+		log_rarely(5000, L_WARN, NULL, "event_not_stored", "the platform is asked to send again: %s",
+		           err->text);
 		tell(f, STORED_FAILED);
 		flight_end(f);
 		return;
@@ -150,8 +152,8 @@ static void too_late(void *arg)
 	struct flight *f = arg;
 
 	IS_A(f, FLIGHT_MAGIC);
-	log_rarely(5000, L_WARN, NULL, "event_not_stored", "no commit within %d ms: the platform is asked to send again",
-	           f->c->store_ms);
+	log_rarely(5000, L_WARN, NULL, "event_not_stored",
+	           "no commit within %d ms: the platform is asked to send again", f->c->store_ms);
 	tell(f, STORED_FAILED);
 }
 

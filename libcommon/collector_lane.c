@@ -129,7 +129,8 @@ static void noted(void *arg, const struct db_result *res, const struct err *err)
 	(void)res;
 	leave(s, NOTING);
 	if (err != NULL && !s->d->stopped)
-		log_rarely(5000, L_WARN, NULL, "outbox_state_lost", "a state could not be written: %s", err->text);
+		log_rarely(5000, L_WARN, NULL, "outbox_state_lost", "a state could not be written: %s",
+		           err->text);
 	lanes_turn(s->d, 0);
 }
 
@@ -166,7 +167,8 @@ static void slot_answered(struct sending *s)
 
 	s->attempts++;
 	if (!d->stopped)
-		(void)!db_send(d->conf.db, (struct db_opts){ .to = DB_WRITE }, NULL, NULL, d->conf.answered_sql, param, 3);
+		(void)!db_send(d->conf.db, (struct db_opts){ .to = DB_WRITE }, NULL, NULL,
+		               d->conf.answered_sql, param, 3);
 }
 
 static void part_done(struct sending *s, struct str platform_message_id)
@@ -228,7 +230,8 @@ void sending_blocked(struct sending *s, int64_t ms)
 	leave(s, CALLING);
 	s->attempts--;
 	metric_add(&blocked, 0, 1);
-	log_rarely(5000, L_WARN, NULL, "platform_says_wait", "%s asks to wait %lld ms", d->conf.platform, (long long)ms);
+	log_rarely(5000, L_WARN, NULL, "platform_says_wait", "%s asks to wait %lld ms", d->conf.platform,
+	           (long long)ms);
 	d->conf.budget_of(d->conf.arg, &s->what, &b);
 	if (!d->stopped)
 		(void)!db_send(d->conf.db, (struct db_opts){ .to = DB_WRITE }, NULL, NULL, d->conf.blocked_sql,
@@ -306,7 +309,8 @@ void sending_unknown(struct sending *s, struct str why)
 	leave(s, CALLING);
 	if (s->d->stopped)
 		return;
-	log_rarely(1000, L_WARN, NULL, "send_unknown", "a message was sent and the answer is missing: " STR_FMT, STR_ARG(why));
+	log_rarely(1000, L_WARN, NULL, "send_unknown",
+	           "a message was sent and the answer is missing: " STR_FMT, STR_ARG(why));
 	ask(s);
 }
 
@@ -368,7 +372,8 @@ static void reserved(void *arg, const struct db_result *res, const struct err *e
 	if (d->stopped)
 		return;
 	lanes_turn(d, 0);
-	ms = err != NULL || db_rows(res) != 1 ? 50 + clock_backoff_ms(d->failures++, 200, 5000) : db_int(res, 0, 0);
+	ms = err != NULL || db_rows(res) != 1 ? 50 + clock_backoff_ms(d->failures++, 200, 5000) :
+	                                        db_int(res, 0, 0);
 	if (ms > 0) {
 		lane->not_before_mono_ms = clock_mono_ms() + ms;
 		if (s->part == 0 && s->attempts == 0 && s->tries == 0) {
@@ -379,7 +384,8 @@ static void reserved(void *arg, const struct db_result *res, const struct err *e
 	}
 	d->failures = 0;
 	if (db_int(res, 0, 1) == 0) {
-		log_rarely(5000, L_WARN, NULL, "lease_lost", "another process sends what this one held too long");
+		log_rarely(5000, L_WARN, NULL, "lease_lost",
+		           "another process sends what this one held too long");
 		sending_drop(s);
 		return;
 	}
@@ -439,13 +445,15 @@ static void turn(void *arg)
 			continue;
 		}
 		if (lane->not_before_mono_ms > now + SLACK_MS) {
-			int64_t in = lane->not_before_mono_ms - now, life = s->what.expires_at_ms - now_unix + 1;
+			int64_t in = lane->not_before_mono_ms - now,
+				life = s->what.expires_at_ms - now_unix + 1;
 
 			wake = in < wake ? in : wake;
 			wake = life > 0 && life < wake ? life : wake;
 			continue;
 		}
-		if (best_s == NULL || s->rank < best_s->rank || (s->rank == best_s->rank && lane->turn < best->turn)) {
+		if (best_s == NULL || s->rank < best_s->rank ||
+		    (s->rank == best_s->rank && lane->turn < best->turn)) {
 			best = lane;
 			best_s = s;
 		}

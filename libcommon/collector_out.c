@@ -114,7 +114,8 @@ static void report(struct sending *s)
 	struct envelope env = { .kind = ENV_DELIVERY, .id = s->what.message_id, .source = STR("waddle/collector"),
 		.traceparent = s->trace };
 
-	if (s->d->stopped || envelope_send(s->d->conf.bus, s->d->responses_topic, s->what.entity, &env, &dl, reported, s) != 0)
+	if (s->d->stopped ||
+	    envelope_send(s->d->conf.bus, s->d->responses_topic, s->what.entity, &env, &dl, reported, s) != 0)
 		sending_drop(s);        /* the sweeper reports it */
 }
 
@@ -124,7 +125,8 @@ static void ended(void *arg, const struct db_result *res, int row, const struct 
 
 	IS_A(s, SENDING_MAGIC);
 	if (err != NULL && !s->d->stopped)
-		log_rarely(5000, L_WARN, NULL, "outbox_state_lost", "a final state could not be written: %s", err->text);
+		log_rarely(5000, L_WARN, NULL, "outbox_state_lost", "a final state could not be written: %s",
+		           err->text);
 	if (err != NULL || !db_bool(res, row, 0))
 		sending_drop(s);        /* whoever has the row, or will, settles it */
 	else
@@ -178,8 +180,8 @@ void sending_end(struct sending *s, enum final final, struct str error)
 	metric_add(&outbound, final, 1);
 	metric_observe_us(&wait_seconds, 0, (clock_mono_ms() - s->taken_mono_ms) * 1000);
 	if (final != FINAL_SENT)
-		log_rarely(1000, L_WARN, NULL, "message_not_sent", "%s: " STR_FMT " (" STR_FMT ")", final_names[final],
-		           STR_ARG(error), STR_ARG(s->what.entity));
+		log_rarely(1000, L_WARN, NULL, "message_not_sent", "%s: " STR_FMT " (" STR_FMT ")",
+		           final_names[final], STR_ARG(error), STR_ARG(s->what.entity));
 	lane_leave(s);
 	write_end(s);
 }
@@ -209,7 +211,8 @@ static void inserted(void *arg, const struct db_result *res, int row, const stru
 			bus_reject(s->m, "database", err);
 			sending_drop(s);
 		} else {
-			log_rarely(5000, L_ERROR, NULL, "outbox_refuses", "a message could not be kept: %s", err->text);
+			log_rarely(5000, L_ERROR, NULL, "outbox_refuses", "a message could not be kept: %s",
+			           err->text);
 			timer_start(d->s, &s->timer, 1000, place, s);
 		}
 		return;
@@ -308,8 +311,11 @@ static enum final final_of(struct str state)
 /* ["id", ...] of our own making */
 static void parts_read(struct sending *s, struct str json)
 {
-	struct { struct js_list ids; } parts = { 0 };
-	const struct js_field fields[] = { { .key = "ids", .type = JS_STRS, .offset = 0, .max = SPLIT_PARTS }, { 0 } };
+	struct {
+		struct js_list ids;
+	} parts = { 0 };
+	const struct js_field fields[] = { { .key = "ids", .type = JS_STRS, .offset = 0, .max = SPLIT_PARTS },
+		                           { 0 } };
 	struct str text = arena_printf(s->mem, "{\"ids\":" STR_FMT "}", STR_ARG(json));
 	struct err err = { 0 };
 
@@ -331,7 +337,8 @@ static void take_over(struct sender *d, const struct db_result *res, int row)
 		return;                         /* our own: the claim has renewed it */
 	s = sending_new(d);
 	if (js_decode(db_str(res, row, 4), envelope_fields[ENV_OUTBOUND], &s->what, s->mem, &err) != 0) {
-		log_error(NULL, "outbox_unreadable", "message " STR_FMT ": %s", STR_ARG(db_str(res, row, 0)), err.text);
+		log_error(NULL, "outbox_unreadable", "message " STR_FMT ": %s", STR_ARG(db_str(res, row, 0)),
+		          err.text);
 		s->what.message_id = arena_str(s->mem, db_str(res, row, 0));
 		s->what.entity = STR("-");
 	} else {
@@ -389,7 +396,8 @@ static void sweep(void *arg)
 	if (d->sweeping || d->draining || d->stopped)
 		return;
 	d->sweeping = d->ready && d->n_all < MEMORY_MAX &&
-	              db_send(d->conf.db, (struct db_opts){ .to = DB_WRITE }, found, d, d->claim_sql, param, 1) == 0;
+	              db_send(d->conf.db, (struct db_opts){ .to = DB_WRITE }, found, d, d->claim_sql, param,
+	                      1) == 0;
 	if (d->sweeping)
 		service_hold(d->s);
 	else
@@ -569,7 +577,8 @@ void sender_drain(struct sender *d)
 	if (n > 0) {
 		const struct db_param param[] = { DB_ARRAY(ids, n), DB_STR(d->s->base.instance) };
 
-		(void)!db_send(d->conf.db, (struct db_opts){ .to = DB_WRITE }, NULL, NULL, d->release_sql, param, 2);
+		(void)!db_send(d->conf.db, (struct db_opts){ .to = DB_WRITE }, NULL, NULL, d->release_sql,
+		               param, 2);
 	}
 	free(ids);
 }

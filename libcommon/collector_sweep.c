@@ -74,7 +74,8 @@ static struct flight *swept_flight(struct collector *c, struct str event_id, str
 	f->entity = arena_str(f->mem, entity);
 	f->created_at_ms = created_at_ms;
 	if (trace_id.n == 32)
-		f->traceparent = arena_printf(f->mem, "00-" STR_FMT "-%.16s-01", STR_ARG(trace_id), trace_id.p);
+		f->traceparent =
+			arena_printf(f->mem, "00-" STR_FMT "-%.16s-01", STR_ARG(trace_id), trace_id.p);
 	hash_add(&c->flying, &f->by_id, hash_of(f->event_id));
 	return f;
 }
@@ -93,7 +94,8 @@ static void sweep_over(struct collector *c, bool full)
 	c->swept_full = c->swept_full || full;
 	if (--c->sweeping > 0 || c->closing)
 		return;
-	timer_start(c->s, &c->sweep, c->swept_full && bus_unsent(c->bus) < QUEUE_MAX ? AGAIN_MS : SWEEP_MS, sweep, c);
+	timer_start(c->s, &c->sweep, c->swept_full && bus_unsent(c->bus) < QUEUE_MAX ? AGAIN_MS : SWEEP_MS,
+	            sweep, c);
 }
 
 /* event_id, created_at, entity, message, trace_id */
@@ -109,7 +111,8 @@ static void events_found(void *arg, const struct db_result *res, const struct er
 
 		if (is_flying(c, db_str(res, i, 0)))
 			continue;
-		f = swept_flight(c, db_str(res, i, 0), db_str(res, i, 2), db_time(res, i, 1), db_str(res, i, 4));
+		f = swept_flight(c, db_str(res, i, 0), db_str(res, i, 2), db_time(res, i, 1),
+		                 db_str(res, i, 4));
 		f->message = arena_str(f->mem, db_str(res, i, 3));
 		fly(f);
 	}
@@ -153,7 +156,8 @@ static void backlog_counted(void *arg, const struct db_result *res, const struct
 		c->backlog_full = db_int(res, 0, 0) > c->backlog_max;
 		service_ready(c->s, "backlog", !c->backlog_full);
 		if (c->backlog_full && !was_full)
-			log_error(NULL, "backlog_full", "more than %lld events wait for the broker: platforms get 503",
+			log_error(NULL, "backlog_full",
+			          "more than %lld events wait for the broker: platforms get 503",
 			          (long long)c->backlog_max);
 	}
 	sweep_over(c, false);
@@ -175,7 +179,8 @@ static void sweep(void *arg)
 	    db_send(c->db, (struct db_opts){ .to = DB_WRITE }, events_found, c, c->sweep_sql, NULL, 0) != 0)
 		sweep_over(c, false);
 	if (bus_unsent(c->bus) >= QUEUE_MAX ||
-	    db_send(c->db, (struct db_opts){ .to = DB_WRITE }, activities_found, c, c->sweep_activities_sql, NULL, 0) != 0)
+	    db_send(c->db, (struct db_opts){ .to = DB_WRITE }, activities_found, c, c->sweep_activities_sql,
+	            NULL, 0) != 0)
 		sweep_over(c, false);
 }
 

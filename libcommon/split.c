@@ -152,8 +152,9 @@ size_t split_text(struct str text, struct split_rule rule, struct arena *mem, st
 
 		if (end < c.n && count + 1 == rule.max_parts) {         /* room for the ellipsis */
 			end = fitting(&c, from, rule.max_chars - 1);
-			parts[count++] = arena_printf(mem, STR_FMT ELLIPSIS,
-			                              STR_ARG(str_clip(part(&c, from, end), rule.max_chars - 1)));
+			parts[count++] =
+				arena_printf(mem, STR_FMT ELLIPSIS,
+			                     STR_ARG(str_clip(part(&c, from, end), rule.max_chars - 1)));
 			break;
 		}
 		if (end < c.n)

@@ -56,8 +56,8 @@ static void answered(void *arg, const struct db_result *res, const struct err *e
 
 	c->asking = false;
 	if (err != NULL) {
-		log_rarely(30000, L_WARN, NULL, "channels_unread", "the list of channels is as old as its last reading: %s",
-		           err->text);
+		log_rarely(30000, L_WARN, NULL, "channels_unread",
+		           "the list of channels is as old as its last reading: %s", err->text);
 		timer_start(c->t->s, &c->timer, RETRY_MS, ask, c);
 		return;
 	}
@@ -148,8 +148,10 @@ enum bot_role channels_bot_role(const struct channels *c, struct str channel_id)
 void channels_learn(struct channels *c, struct str channel_id, uint32_t roles)
 {
 	const struct channel *ch = find(c, channel_id);
-	enum bot_role is = roles & 1u << ROLE_OWNER ? BOT_BROADCASTER : roles & 1u << ROLE_MODERATOR ? BOT_MODERATOR :
-	                   roles & 1u << ROLE_VIP ? BOT_VIP : BOT_NONE;
+	enum bot_role is = roles & 1u << ROLE_OWNER     ? BOT_BROADCASTER :
+	                   roles & 1u << ROLE_MODERATOR ? BOT_MODERATOR :
+	                   roles & 1u << ROLE_VIP       ? BOT_VIP :
+	                                                  BOT_NONE;
 
 	if (ch == NULL || ch->bot_role == is)
 		return;

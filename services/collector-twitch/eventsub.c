@@ -214,7 +214,8 @@ static void map_other(const struct eventsub *e, const struct eventsub_in *from, 
 	struct err ignored = { 0 };
 
 	if (e->event.n > 0 && js_decode(e->event, anywhere_fields, &a, mem, &ignored) == 0) {
-		m->channel_id = a.broadcaster_user_id.n > 0 ? a.broadcaster_user_id : a.to_broadcaster_user_id;
+		m->channel_id =
+			a.broadcaster_user_id.n > 0 ? a.broadcaster_user_id : a.to_broadcaster_user_id;
 		m->user_id = a.user_id;
 	}
 	m->event.channel_id = m->channel_id;

@@ -68,7 +68,8 @@ static int sending_open(struct twitch *t, struct err *err)
 		return 0;
 	}
 	if (given != 3)
-		return err_set(err, -EINVAL, "TWITCH_CLIENT_ID, TWITCH_CLIENT_SECRET and TWITCH_BOT_USER_ID: all or none");
+		return err_set(err, -EINVAL,
+		               "TWITCH_CLIENT_ID, TWITCH_CLIENT_SECRET and TWITCH_BOT_USER_ID: all or none");
 	t->fetch = fetch_open(t->s, 64, 64);
 	t->tokens = tokens_open(t, err);
 	t->send = t->tokens != NULL ? send_open(t, err) : NULL;
@@ -87,8 +88,10 @@ static int start(struct service *s, struct err *err)
 	MAKE_A(t, TWITCH_MAGIC);
 	t->s = s;
 	t->settings = s->settings;
-	if (t->settings->webhook_secret_previous.n > 0 && !crypto_secret_ok(t->settings->webhook_secret_previous))
-		return err_set(err, -EINVAL, "TWITCH_WEBHOOK_SECRET_PREVIOUS: shorter than %d characters", CRYPTO_SECRET_MIN);
+	if (t->settings->webhook_secret_previous.n > 0 &&
+	    !crypto_secret_ok(t->settings->webhook_secret_previous))
+		return err_set(err, -EINVAL, "TWITCH_WEBHOOK_SECRET_PREVIOUS: shorter than %d characters",
+		               CRYPTO_SECRET_MIN);
 	t->bus = bus_open(s, s->base.kafka_brokers, s->base.topic_prefix, err);
 	if (t->bus == NULL)
 		return err->code;
@@ -102,14 +105,16 @@ static int start(struct service *s, struct err *err)
 		return err->code;
 	t->channels = channels_open(t);
 	db_listen(t->db, "waddle_invalidate", changed, t);
-	t->http = http_open(s, s->base.http_listen, routes, t, (struct http_limits){ .max_per_addr = 256 }, err);
+	t->http = http_open(s, s->base.http_listen, routes, t, (struct http_limits){ .max_per_addr = 256 },
+	                    err);
 	if (t->http == NULL)
 		return err->code;
 	t->registry = (struct registry){
 		.name = STR("collector-twitch"), .version = str_of(s->version), .platform = STR("twitch"), .kind = KIND_COLLECTOR,
 	};
 	if (s->base.public_url.n > 0 && s->base.public_url.n <= 2000) {
-		snprintf(t->endpoint, sizeof t->endpoint, STR_FMT "/twitch/webhook", STR_ARG(s->base.public_url));
+		snprintf(t->endpoint, sizeof t->endpoint, STR_FMT "/twitch/webhook",
+		         STR_ARG(s->base.public_url));
 		t->registry.endpoint_url = str_of(t->endpoint);
 	}
 	announce_start(&t->announce, s, t->bus, &t->registry);

@@ -215,9 +215,12 @@ static struct str text_of(void *arg, const struct outbound *what, struct str log
 		return STR_NONE;
 	}
 	if (what->private) {
-		text = STR("there is a private answer for you that could not be delivered here. Allow direct messages, "
+		text = STR("there is a private answer for you that could not be delivered here. Allow direct "
+		           "messages, "
 		           "or ask again on another platform that you have linked.");
-		return login.n > 0 ? arena_printf(mem, "@" STR_FMT " " STR_FMT, STR_ARG(login), STR_ARG(text)) : text;
+		return login.n > 0 ?
+		               arena_printf(mem, "@" STR_FMT " " STR_FMT, STR_ARG(login), STR_ARG(text)) :
+		               text;
 	}
 	if (what->user_id.n > 0 && what->reply_ref.n == 0 && login.n > 0)
 		return arena_printf(mem, "@" STR_FMT " " STR_FMT, STR_ARG(login), STR_ARG(text));

@@ -41,7 +41,8 @@ static void look(void *arg);
 
 static bool usable(const struct tokens *k)
 {
-	return k->token.n > 0 && !str_eq(k->token, k->refused) && k->expires_at_ms - clock_unix_ms() > LEFT_MS;
+	return k->token.n > 0 && !str_eq(k->token, k->refused) &&
+	       k->expires_at_ms - clock_unix_ms() > LEFT_MS;
 }
 
 static void tell(struct tokens *k, const struct err *err)
@@ -129,8 +130,8 @@ static void got(void *arg, const struct fetch_result *res, const struct err *err
 		return;
 	}
 	if (res->status != 200) {
-		(void)err_set(&why, res->status >= 500 ? -EAGAIN : -EACCES, "Twitch answers %d to the client credentials",
-		              res->status);
+		(void)err_set(&why, res->status >= 500 ? -EAGAIN : -EACCES,
+		              "Twitch answers %d to the client credentials", res->status);
 		aborted(k, &why);
 		return;
 	}
@@ -144,7 +145,8 @@ static void got(void *arg, const struct fetch_result *res, const struct err *err
 	sealed = crypto_seal(k->seal, str_of(place), k->next, k->next_mem);
 	metric_add(&refreshes, 1, 1);
 	if (db_tx_query(k->tx, written, k,
-	                "INSERT INTO twitch_tokens (team_id, access_token, expires_at) VALUES ('app', $1::bytea, $2::timestamptz) "
+	                "INSERT INTO twitch_tokens (team_id, access_token, expires_at) VALUES ('app', "
+	                "$1::bytea, $2::timestamptz) "
 	                "ON CONFLICT (team_id) DO UPDATE SET access_token = excluded.access_token, "
 	                "expires_at = excluded.expires_at, is_valid = true",
 	                DB_BYTES(sealed), DB_TIME(k->next_expires_at_ms)) != 0) {
@@ -213,8 +215,10 @@ static void look(void *arg)
 		failed(k, &err);
 		return;
 	}
-	if (db_tx_query(k->tx, written, k, "SELECT pg_advisory_xact_lock(hashtext('twitch_tokens'), hashtext('app'))") != 0 ||
-	    db_tx_query(k->tx, row_read, k, "SELECT access_token, expires_at FROM twitch_tokens "
+	if (db_tx_query(k->tx, written, k,
+	                "SELECT pg_advisory_xact_lock(hashtext('twitch_tokens'), hashtext('app'))") != 0 ||
+	    db_tx_query(k->tx, row_read, k,
+	                "SELECT access_token, expires_at FROM twitch_tokens "
 	                "WHERE team_id = 'app' AND is_valid") != 0) {
 		(void)err_set(&err, -EAGAIN, "the database's queue is full");
 		aborted(k, &err);
@@ -251,7 +255,9 @@ static int key_read(struct str path, unsigned char key[CRYPTO_KEY], struct err *
 	fclose(f);
 	r = crypto_unhex(str_trim((struct str){ text, strnlen(text, n) }), key, CRYPTO_KEY);
 	crypto_wipe(text, sizeof text);
-	return r == 0 ? 0 : err_set(err, -EINVAL, "SEALING_KEY_FILE " STR_FMT ": not 64 hex digits", STR_ARG(path));
+	return r == 0 ? 0 :
+	                err_set(err, -EINVAL, "SEALING_KEY_FILE " STR_FMT ": not 64 hex digits",
+	                        STR_ARG(path));
 }
 
 struct tokens *tokens_open(struct twitch *t, struct err *err)

@@ -51,7 +51,8 @@ static bool verified(struct twitch *t, struct http_req *r, struct str id, struct
 		return false;
 	}
 	for (size_t i = 0; i < ARRAY_LEN(secrets); i++)
-		if (secrets[i].n > 0 && crypto_hmac_check(secrets[i], parts, ARRAY_LEN(parts), STR("sha256="), given) == 0) {
+		if (secrets[i].n > 0 &&
+		    crypto_hmac_check(secrets[i], parts, ARRAY_LEN(parts), STR("sha256="), given) == 0) {
 			if (crypto_fresh(at, WINDOW_MS) == 0)
 				return true;
 			forbid(r, REFUSED_TIME);
@@ -85,7 +86,8 @@ static void notification(struct twitch *t, struct http_req *r, const struct even
 		return;
 	}
 	if (!channels_known(t->channels)) {
-		http_refuse(r, 503, "NOT_READY", "The list of channels is not known yet; send it again.", NULL, 0);
+		http_refuse(r, 503, "NOT_READY", "The list of channels is not known yet; send it again.",
+		            NULL, 0);
 		return;
 	}
 	if (m->channel_id.n == 0 || !channels_monitored(t->channels, m->channel_id)) {
@@ -98,7 +100,8 @@ static void notification(struct twitch *t, struct http_req *r, const struct even
 		if (m->own)
 			channels_learn(t->channels, m->channel_id, m->event.user.roles);
 		if (m->own && t->send != NULL &&
-		    sender_echo(send_sender(t->send), m->event.entity, m->event.message_content, m->chat_id) != 0) {
+		    sender_echo(send_sender(t->send), m->event.entity, m->event.message_content,
+		                m->chat_id) != 0) {
 			event_stored(r, STORED_FAILED);
 			return;
 		}
@@ -122,8 +125,9 @@ static void revoked(void *arg, const struct db_result *res, const struct err *er
 
 static void revocation(struct twitch *t, struct http_req *r, const struct eventsub *e)
 {
-	log_warn(NULL, "subscription_revoked", "Twitch ended subscription " STR_FMT " (" STR_FMT "): " STR_FMT,
-	         STR_ARG(e->subscription.id), STR_ARG(e->subscription.type), STR_ARG(e->subscription.status));
+	log_warn(NULL, "subscription_revoked",
+	         "Twitch ended subscription " STR_FMT " (" STR_FMT "): " STR_FMT, STR_ARG(e->subscription.id),
+	         STR_ARG(e->subscription.type), STR_ARG(e->subscription.status));
 	if (db_query(t->db, ((struct db_opts){ .to = DB_WRITE, .timeout_ms = 2500 }), revoked, r,
 	             "UPDATE twitch_subscriptions SET status = $2, reason = $2 WHERE subscription_id = $1",
 	             DB_STR(e->subscription.id), DB_STR(e->subscription.status)) != 0)

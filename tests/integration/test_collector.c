@@ -72,7 +72,9 @@ static int post(struct child *to, struct eventsub_post *p)
 /* One chat message; ids may be NULL. */
 static int say(struct child *to, const char *delivery, const char *message, const char *text)
 {
-	struct eventsub_chat c = { .channel = "1001", .user_id = "7", .login = "ada", .message_id = message, .text = text };
+	struct eventsub_chat c = {
+		.channel = "1001", .user_id = "7", .login = "ada", .message_id = message, .text = text
+	};
 	struct eventsub_post p;
 
 	eventsub_chat(&p, SECRET, &c, delivery);
@@ -127,9 +129,14 @@ static void a_signed_message_is_one_row_and_one_message(void **state)
 	assert_int_equal(say(a, "t1", "m-t1", "!memories get"), 204);
 	assert_int_equal(events("t1"), 1);
 	wait_topic("twitch:t1\"", 1);
-	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM twitch_events WHERE event_id = 'twitch:t1' AND processed "
-	             "AND published_at IS NOT NULL AND dedupe_key = 'twitch:chat:m-t1' AND entity = 'twitch:1001'");
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_activities WHERE event_id = 'twitch:t1' AND amount = 5"), 1);
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM twitch_events WHERE event_id = 'twitch:t1' AND processed "
+	             "AND published_at IS NOT NULL AND dedupe_key = 'twitch:chat:m-t1' AND entity = "
+	             "'twitch:1001'");
+	assert_int_equal(
+		sql_int(st.sql,
+	                "SELECT count(*) FROM twitch_activities WHERE event_id = 'twitch:t1' AND amount = 5"),
+		1);
 }
 
 /* T2, T2b: nothing is kept, and every cause has the same answer. */
@@ -182,8 +189,9 @@ static void old_and_future_deliveries_are_refused(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
 		char *body = eventsub_chat_body(&c);
 
-		assert_int_equal(deliver(a, "notification", "channel.chat.message", NULL, now_ms() + cases[i].off_ms, body,
-		                         strlen(body)), cases[i].status);
+		assert_int_equal(deliver(a, "notification", "channel.chat.message", NULL,
+		                         now_ms() + cases[i].off_ms, body, strlen(body)),
+		                 cases[i].status);
 		free(body);
 	}
 }
@@ -206,8 +214,12 @@ static void a_repeated_delivery_and_a_repeated_message_have_one_effect(void **st
 	assert_int_equal(say(a, "t4", "m-t4", "once"), 204);
 	assert_int_equal(say(a, "t4", "m-t4", "once"), 204);
 	assert_int_equal(say(a, "t4-other", "m-t4", "once"), 204);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE dedupe_key = 'twitch:chat:m-t4'"), 1);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_activities WHERE event_id LIKE 'twitch:t4%%'"), 1);
+	assert_int_equal(
+		sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE dedupe_key = 'twitch:chat:m-t4'"),
+		1);
+	assert_int_equal(
+		sql_int(st.sql, "SELECT count(*) FROM twitch_activities WHERE event_id LIKE 'twitch:t4%%'"),
+		1);
 	wait_topic("\"twitch:t4", 1);
 	assert_int_equal(say(a, "t4-after", NULL, "a later one"), 204);
 	wait_topic("twitch:t4-after\"", 1);
@@ -247,7 +259,8 @@ static void two_replicas_at_once_store_one(void **state)
 	sql_run(other, "INSERT INTO twitch_dedupe (key, event_id) VALUES ('twitch:chat:m-both', 'x')");
 	one = posting(a, "both-1", "m-both");
 	two = posting(b, "both-2", "m-both");
-	sql_wait_int(st.sql, 2, 2000, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+	sql_wait_int(st.sql, 2, 2000,
+	             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
 	             "AND usename = 'waddle_collector_twitch'");
 	sql_run(other, "ROLLBACK");
 	assert_int_equal(child_wait(one, WAIT_MS), 0);
@@ -255,7 +268,9 @@ static void two_replicas_at_once_store_one(void **state)
 	child_free(one);
 	child_free(two);
 	sql_close(other);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE dedupe_key = 'twitch:chat:m-both'"), 1);
+	assert_int_equal(
+		sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE dedupe_key = 'twitch:chat:m-both'"),
+		1);
 	wait_topic("\"twitch:chat:m-both\"", 1);
 	assert_int_equal(child_end(b, WAIT_MS), 0);
 	child_free(b);
@@ -266,13 +281,15 @@ static void two_replicas_at_once_store_one(void **state)
 /* T5 */
 static void a_challenge_comes_back_byte_for_byte(void **state)
 {
-	static const char body[] = "{\"challenge\":\"p\\u00f6g-champ\",\"subscription\":{\"id\":\"s1\",\"type\":\"channel.follow\","
-	                           "\"version\":\"2\",\"status\":\"webhook_callback_verification_pending\"}}";
+	static const char body[] = "{\"challenge\":\"p\\u00f6g-champ\",\"subscription\":{\"id\":\"s1\","
+	                           "\"type\":\"channel.follow\","
+				   "\"version\":\"2\",\"status\":\"webhook_callback_verification_pending\"}}";
 	struct eventsub_post p;
 	char *answer;
 
 	(void)state;
-	eventsub_sign(&p, SECRET, "webhook_callback_verification", "channel.follow", NULL, 0, body, sizeof body - 1);
+	eventsub_sign(&p, SECRET, "webhook_callback_verification", "channel.follow", NULL, 0, body,
+	              sizeof body - 1);
 	assert_int_equal(post_all(a, &p, &answer), 200);
 	assert_string_equal(answer, "p\xc3\xb6g-champ");
 	free(answer);
@@ -283,17 +300,24 @@ static void a_challenge_comes_back_byte_for_byte(void **state)
 /* T6 */
 static void a_revocation_is_written_down(void **state)
 {
-	static const char body[] = "{\"subscription\":{\"id\":\"%s\",\"type\":\"channel.chat.message\",\"version\":\"1\","
-	                           "\"status\":\"authorization_revoked\"}}";
+	static const char body[] =
+		"{\"subscription\":{\"id\":\"%s\",\"type\":\"channel.chat.message\",\"version\":\"1\","
+		"\"status\":\"authorization_revoked\"}}";
 	char *known = text_of(body, "sub-1"), *unknown = text_of(body, "sub-404");
 
 	(void)state;
-	sql_run(st.sql, "INSERT INTO twitch_subscriptions (subscription_id, channel_id, type, version, status) "
+	sql_run(st.sql,
+	        "INSERT INTO twitch_subscriptions (subscription_id, channel_id, type, version, status) "
 	        "VALUES ('sub-1', '1001', 'channel.chat.message', '1', 'enabled')");
-	assert_int_equal(deliver(a, "revocation", "channel.chat.message", NULL, 0, known, strlen(known)), 204);
-	assert_int_equal(deliver(a, "revocation", "channel.chat.message", NULL, 0, unknown, strlen(unknown)), 204);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_subscriptions WHERE status = 'authorization_revoked' "
-	                         "AND reason = 'authorization_revoked'"), 1);
+	assert_int_equal(deliver(a, "revocation", "channel.chat.message", NULL, 0, known, strlen(known)),
+	                 204);
+	assert_int_equal(deliver(a, "revocation", "channel.chat.message", NULL, 0, unknown, strlen(unknown)),
+	                 204);
+	assert_int_equal(
+		sql_int(st.sql,
+	                "SELECT count(*) FROM twitch_subscriptions WHERE status = 'authorization_revoked' "
+	                "AND reason = 'authorization_revoked'"),
+		1);
 	free(known);
 	free(unknown);
 }
@@ -301,31 +325,41 @@ static void a_revocation_is_written_down(void **state)
 /* T15, T16, T17 and a message type that does not exist */
 static void what_is_not_understood_is_kept_or_refused(void **state)
 {
-	static const char other[] = "{\"subscription\":{\"id\":\"s\",\"type\":\"channel.hype_train.begin\",\"version\":\"1\"},"
-	                            "\"event\":{\"broadcaster_user_id\":\"1001\",\"level\":3}}";
-	static const char nowhere[] = "{\"subscription\":{\"id\":\"s\",\"type\":\"channel.chat.message\",\"version\":\"1\"},"
-	                              "\"event\":{\"broadcaster_user_id\":\"1001\"}}";
+	static const char other[] =
+		"{\"subscription\":{\"id\":\"s\",\"type\":\"channel.hype_train.begin\",\"version\":\"1\"},"
+		"\"event\":{\"broadcaster_user_id\":\"1001\",\"level\":3}}";
+	static const char nowhere[] =
+		"{\"subscription\":{\"id\":\"s\",\"type\":\"channel.chat.message\",\"version\":\"1\"},"
+		"\"event\":{\"broadcaster_user_id\":\"1001\"}}";
 	static const char text[] = "this is not JSON";
 	struct eventsub_chat c = { .channel = "9999", .text = "not ours" };
 	struct eventsub_post p;
 
 	(void)state;
-	assert_int_equal(deliver(a, "notification", "channel.hype_train.begin", "t15", 0, other, sizeof other - 1), 204);
+	assert_int_equal(
+		deliver(a, "notification", "channel.hype_train.begin", "t15", 0, other, sizeof other - 1),
+		204);
 	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE event_id = 'twitch:t15' "
-	                         "AND event_type = 'other' AND processed AND message IS NULL "
-	                         "AND event_data->'event'->>'level' = '3'"), 1);
+	                                 "AND event_type = 'other' AND processed AND message IS NULL "
+	                                 "AND event_data->'event'->>'level' = '3'"),
+	                 1);
 	/* a known type without a mandatory member (1.8) */
-	assert_int_equal(deliver(a, "notification", "channel.chat.message", "lacks", 0, nowhere, sizeof nowhere - 1), 204);
+	assert_int_equal(
+		deliver(a, "notification", "channel.chat.message", "lacks", 0, nowhere, sizeof nowhere - 1),
+		204);
 	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE event_id = 'twitch:lacks' "
-	                         "AND event_type = 'other' AND processed"), 1);
-	assert_int_equal(deliver(a, "notification", "channel.chat.message", NULL, 0, text, sizeof text - 1), 400);
-	assert_int_equal(deliver(a, "present", "channel.chat.message", NULL, 0, other, sizeof other - 1), 400);
+	                                 "AND event_type = 'other' AND processed"),
+	                 1);
+	assert_int_equal(deliver(a, "notification", "channel.chat.message", NULL, 0, text, sizeof text - 1),
+	                 400);
+	assert_int_equal(deliver(a, "present", "channel.chat.message", NULL, 0, other, sizeof other - 1),
+	                 400);
 	eventsub_chat(&p, SECRET, &c, "t17");
 	assert_int_equal(post(a, &p), 204);
 	assert_int_equal(events("t17"), 0);
 	sql_run(st.sql, "UPDATE twitch_channels SET is_active = false WHERE channel_id = '1002'");
 	c.channel = "1002";
-	for (int64_t end = harness_now_ms() + WAIT_MS;; ) {     /* the notice takes a moment */
+	for (int64_t end = harness_now_ms() + WAIT_MS;;) { /* the notice takes a moment */
 		char *id = text_of("inactive-%lld", (long long)harness_now_ms());
 		bool kept;
 
@@ -343,9 +377,12 @@ static void what_is_not_understood_is_kept_or_refused(void **state)
 /* T22, T23: and what an ignored account says */
 static void own_ignored_and_shared_messages_are_not_forwarded(void **state)
 {
-	static const char shared[] = "{\"subscription\":{\"id\":\"s\",\"type\":\"channel.chat.message\",\"version\":\"1\"},"
-		"\"event\":{\"broadcaster_user_id\":\"1001\",\"chatter_user_id\":\"8\",\"chatter_user_login\":\"eve\",\"message_id\":"
-		"\"m-shared\",\"message\":{\"text\":\"!hi\"},\"source_broadcaster_user_id\":\"555\",\"badges\":[]}}";
+	static const char shared[] =
+		"{\"subscription\":{\"id\":\"s\",\"type\":\"channel.chat.message\",\"version\":\"1\"},"
+		"\"event\":{\"broadcaster_user_id\":\"1001\",\"chatter_user_id\":\"8\",\"chatter_user_"
+	        "login\":\"eve\",\"message_id\":"
+		"\"m-shared\",\"message\":{\"text\":\"!hi\"},\"source_broadcaster_user_id\":\"555\","
+	        "\"badges\":[]}}";
 	struct eventsub_chat c = { .channel = "1001", .user_id = BOT, .text = "I said that" };
 	struct eventsub_post p;
 
@@ -355,40 +392,58 @@ static void own_ignored_and_shared_messages_are_not_forwarded(void **state)
 	c.user_id = "666";
 	eventsub_chat(&p, SECRET, &c, "ignored");
 	assert_int_equal(post(a, &p), 204);
-	assert_int_equal(deliver(a, "notification", "channel.chat.message", "t23", 0, shared, sizeof shared - 1), 204);
+	assert_int_equal(
+		deliver(a, "notification", "channel.chat.message", "t23", 0, shared, sizeof shared - 1), 204);
 	assert_int_equal(say(a, "t22-after", NULL, "behind them"), 204);
 	wait_topic("twitch:t22-after\"", 1);
 	assert_int_equal(events("t22") + events("ignored"), 0);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE event_id = 'twitch:t23' AND processed "
-	                         "AND message IS NULL"), 1);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_activities WHERE event_id = 'twitch:t23'"), 0);
-	assert_int_equal(on_topic("twitch:t22\"") + on_topic("twitch:t23\"") + on_topic("twitch:ignored\""), 0);
+	assert_int_equal(
+		sql_int(st.sql,
+	                "SELECT count(*) FROM twitch_events WHERE event_id = 'twitch:t23' AND processed "
+	                "AND message IS NULL"),
+		1);
+	assert_int_equal(
+		sql_int(st.sql, "SELECT count(*) FROM twitch_activities WHERE event_id = 'twitch:t23'"), 0);
+	assert_int_equal(on_topic("twitch:t22\"") + on_topic("twitch:t23\"") + on_topic("twitch:ignored\""),
+	                 0);
 }
 
 /* X14, 1.8: repaired or cut, never dropped and never the end of the process. */
 static void bad_text_is_repaired_and_giants_are_refused(void **state)
 {
-	static const char form[] = "{\"subscription\":{\"id\":\"s\",\"type\":\"channel.chat.message\",\"version\":\"1\"},"
-		"\"event\":{\"broadcaster_user_id\":\"1001\",\"chatter_user_id\":\"18446744073709551617\",\"message_id\":\"m-bad\","
-		"\"message\":{\"text\":\"a\xff\xfe" "b\\u0000c\\ud800d\"},\"badges\":[],\"odd\":1e300}}";
+	static const char form[] =
+		"{\"subscription\":{\"id\":\"s\",\"type\":\"channel.chat.message\",\"version\":\"1\"},"
+		"\"event\":{\"broadcaster_user_id\":\"1001\",\"chatter_user_id\":\"18446744073709551617\","
+	        "\"message_id\":\"m-bad\","
+		"\"message\":{\"text\":\"a\xff\xfe"
+		"b\\u0000c\\ud800d\"},\"badges\":[],\"odd\":1e300}}";
 	size_t big_n = 2 << 20;
 	char *big = malloc(big_n), *row, *head;
 	struct eventsub_post p;
 
 	(void)state;
-	assert_int_equal(deliver(a, "notification", "channel.chat.message", "bad", 0, form, sizeof form - 1), 204);
-	row = sql_text(st.sql, "SELECT message::jsonb->>'message_content' FROM twitch_events WHERE event_id = 'twitch:bad'");
-	assert_string_equal(row, "a\xef\xbf\xbd\xef\xbf\xbd" "bc\xef\xbf\xbd" "d");
+	assert_int_equal(deliver(a, "notification", "channel.chat.message", "bad", 0, form, sizeof form - 1),
+	                 204);
+	row = sql_text(
+		st.sql,
+		"SELECT message::jsonb->>'message_content' FROM twitch_events WHERE event_id = 'twitch:bad'");
+	assert_string_equal(row, "a\xef\xbf\xbd\xef\xbf\xbd"
+	                         "bc\xef\xbf\xbd"
+	                         "d");
 	free(row);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_activities WHERE user_id = '18446744073709551617'"), 1);
+	assert_int_equal(
+		sql_int(st.sql,
+	                "SELECT count(*) FROM twitch_activities WHERE user_id = '18446744073709551617'"),
+		1);
 
 	/* 6,000 characters: kept to 5,000, and it says so */
 	memset(big, 'x', 6000);
 	big[6000] = '\0';
 	assert_int_equal(say(a, "long", NULL, big), 204);
 	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE event_id = 'twitch:long' "
-	                         "AND length(message::jsonb->>'message_content') = 5000 "
-	                         "AND (message::jsonb->'metadata'->>'truncated')::boolean"), 1);
+	                                 "AND length(message::jsonb->>'message_content') = 5000 "
+	                                 "AND (message::jsonb->'metadata'->>'truncated')::boolean"),
+	                 1);
 	memset(big, 'x', big_n);
 	assert_int_equal(deliver(a, "notification", "channel.chat.message", NULL, 0, big, big_n), 413);
 	free(big);
@@ -410,24 +465,31 @@ static void activities_wait_for_their_community(void **state)
 	struct eventsub_post p;
 
 	(void)state;
-	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM twitch_activities WHERE event_id = 'twitch:t1' "
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM twitch_activities WHERE event_id = 'twitch:t1' "
 	             "AND context_sent AND reputation_sent AND community_id IS NOT NULL");
 	eventsub_chat(&p, SECRET, &c, "x1");
 	assert_int_equal(post(a, &p), 204);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_activities WHERE event_id = 'twitch:x1' "
-	                         "AND NOT context_sent AND NOT reputation_sent"), 1);
+	assert_int_equal(sql_int(st.sql,
+	                         "SELECT count(*) FROM twitch_activities WHERE event_id = 'twitch:x1' "
+	                         "AND NOT context_sent AND NOT reputation_sent"),
+	                 1);
 	sql_run(st.sql, "INSERT INTO entities (address, platform, channel_id, owner, community_id) "
-	        "SELECT 'twitch:1003', 'twitch', '1003', 'o', community_id FROM entities WHERE address = 'twitch:1001'");
-	sql_run(st.sql, "UPDATE twitch_activities SET received_at = now() - interval '11 s' WHERE event_id = 'twitch:x1'");
-	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM twitch_activities WHERE event_id = 'twitch:x1' "
+	                "SELECT 'twitch:1003', 'twitch', '1003', 'o', community_id FROM entities WHERE "
+	                "address = 'twitch:1001'");
+	sql_run(st.sql, "UPDATE twitch_activities SET received_at = now() - interval '11 s' WHERE event_id = "
+	                "'twitch:x1'");
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM twitch_activities WHERE event_id = 'twitch:x1' "
 	             "AND context_sent AND reputation_sent");
 	/* a day without a community: nobody looks any more */
 	c.channel = "1004";
 	eventsub_chat(&p, SECRET, &c, "x1-never");
 	assert_int_equal(post(a, &p), 204);
 	sql_run(st.sql, "UPDATE twitch_activities SET received_at = now() - interval '11 s', "
-	        "created_at = now() - interval '25 h' WHERE event_id = 'twitch:x1-never'");
-	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM twitch_activities WHERE event_id = 'twitch:x1-never' "
+	                "created_at = now() - interval '25 h' WHERE event_id = 'twitch:x1-never'");
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM twitch_activities WHERE event_id = 'twitch:x1-never' "
 	             "AND received_at = 'infinity' AND NOT context_sent");
 }
 
@@ -441,7 +503,8 @@ static void killed_between_commit_and_answer_the_repeat_adds_nothing(void **stat
 	sql_run(other, "BEGIN");
 	sql_run(other, "INSERT INTO twitch_dedupe (key, event_id) VALUES ('twitch:chat:m-x22', 'x')");
 	one = posting(a, "x22", "m-x22");
-	sql_wait_int(st.sql, 1, 2000, "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+	sql_wait_int(st.sql, 1, 2000,
+	             "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
 	             "AND usename = 'waddle_collector_twitch'");
 	child_signal(a, SIGSTOP);
 	sql_run(other, "ROLLBACK");
@@ -454,10 +517,15 @@ static void killed_between_commit_and_answer_the_repeat_adds_nothing(void **stat
 	child_wait_ready(a, true, WAIT_MS);
 	assert_int_equal(say(a, "x22", "m-x22", "concurrent"), 204);
 	assert_int_equal(say(a, "x22-again", "m-x22", "concurrent"), 204);
-	sql_run(st.sql, "UPDATE twitch_events SET received_at = received_at - interval '11 s' WHERE event_id = 'twitch:x22'");
+	sql_run(st.sql, "UPDATE twitch_events SET received_at = received_at - interval '11 s' WHERE event_id "
+	                "= 'twitch:x22'");
 	wait_topic("twitch:x22\"", 1);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE dedupe_key = 'twitch:chat:m-x22'"), 1);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_activities WHERE event_id LIKE 'twitch:x22%%'"), 1);
+	assert_int_equal(
+		sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE dedupe_key = 'twitch:chat:m-x22'"),
+		1);
+	assert_int_equal(
+		sql_int(st.sql, "SELECT count(*) FROM twitch_activities WHERE event_id LIKE 'twitch:x22%%'"),
+		1);
 	assert_int_equal(on_topic("\"twitch:chat:m-x22\""), 1);
 }
 
@@ -500,10 +568,12 @@ static void without_the_broker_events_are_kept_and_come_once(void **state)
 		free(m);
 	}
 	assert_int_equal(say(a, "x20-3", "m-x20-3", "kept"), 204);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE event_id LIKE 'twitch:x20-%%' AND NOT processed"),
+	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE event_id LIKE "
+	                                 "'twitch:x20-%%' AND NOT processed"),
 	                 2 * EACH);
 	stack_broker("start");
-	sql_run(st.sql, "UPDATE twitch_events SET received_at = received_at - interval '11 s' WHERE NOT processed");
+	sql_run(st.sql,
+	        "UPDATE twitch_events SET received_at = received_at - interval '11 s' WHERE NOT processed");
 	sql_wait_int(st.sql, 0, 60000, "SELECT count(*) FROM twitch_events WHERE NOT processed");
 	assert_int_equal(on_topic("\"twitch:chat:m-x20-"), 2 * EACH);
 }
@@ -514,9 +584,11 @@ static void above_the_backlog_limit_it_says_503(void **state)
 	(void)state;
 	b = collector("EVENT_BACKLOG_MAX=3");
 	child_wait_ready(b, true, WAIT_MS);
-	sql_run(st.sql, "INSERT INTO twitch_events (event_id, event_type, platform_ids, event_data, created_at, dedupe_key, "
-	        "entity, message, received_at) SELECT 'twitch:backlog-' || i, 'message', '{}', '{}', now(), 'b' || i, "
-	        "'twitch:1001', '{}', now() + interval '1 h' FROM generate_series(1, 5) i");
+	sql_run(st.sql, "INSERT INTO twitch_events (event_id, event_type, platform_ids, event_data, "
+	                "created_at, dedupe_key, "
+	                "entity, message, received_at) SELECT 'twitch:backlog-' || i, 'message', '{}', '{}', "
+	                "now(), 'b' || i, "
+	                "'twitch:1001', '{}', now() + interval '1 h' FROM generate_series(1, 5) i");
 	child_wait_ready(b, false, WAIT_MS);
 	assert_int_equal(say(b, "backlog", NULL, "too much"), 503);
 	sql_run(st.sql, "DELETE FROM twitch_events WHERE event_id LIKE 'twitch:backlog-%%'");
@@ -559,7 +631,8 @@ static void a_stop_under_load_loses_nothing(void **state)
 	assert_int_equal(pipe(fd), 0);
 	for (int i = 0; i < POSTERS; i++)
 		pids[i] = post_for_ever(i, fd[1]);
-	sql_wait_at_least(st.sql, 40, WAIT_MS, "SELECT count(*) FROM twitch_events WHERE event_id LIKE 'twitch:x13-%%'");
+	sql_wait_at_least(st.sql, 40, WAIT_MS,
+	                  "SELECT count(*) FROM twitch_events WHERE event_id LIKE 'twitch:x13-%%'");
 	assert_int_equal(child_end(a, WAIT_MS), 0);
 	for (int i = 0; i < POSTERS; i++) {
 		int status;
@@ -572,8 +645,11 @@ static void a_stop_under_load_loses_nothing(void **state)
 	close(fd[0]);
 	close(fd[1]);
 	print_message("%d taken before the end\n", sum);
-	assert_true(sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE event_id LIKE 'twitch:x13-%%'") >= sum);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE event_id LIKE 'twitch:x13-%%' AND NOT processed"), 0);
+	assert_true(sql_int(st.sql,
+	                    "SELECT count(*) FROM twitch_events WHERE event_id LIKE 'twitch:x13-%%'") >= sum);
+	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_events WHERE event_id LIKE "
+	                                 "'twitch:x13-%%' AND NOT processed"),
+	                 0);
 	assert_true(on_topic("\"twitch:chat:m-x13-") >= (size_t)sum);
 }
 
@@ -630,10 +706,11 @@ static int setup(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(topics); i++)
 		stack_topic_create(&st, topics[i], 2);
 	sql_run(st.sql, "INSERT INTO twitch_channels (channel_id, broadcaster_id, config) "
-	        "SELECT c, c, '{\"ignored_users\":[\"665\",\"666\"]}' FROM unnest(ARRAY['1001','1002','1003','1004']) c");
+	                "SELECT c, c, '{\"ignored_users\":[\"665\",\"666\"]}' FROM "
+	                "unnest(ARRAY['1001','1002','1003','1004']) c");
 	sql_run(st.sql, "INSERT INTO communities (name, display_name) VALUES ('c', 'C')");
 	sql_run(st.sql, "INSERT INTO entities (address, platform, channel_id, owner, community_id) "
-	        "SELECT 'twitch:1001', 'twitch', '1001', 'o', max(id) FROM communities");
+	                "SELECT 'twitch:1001', 'twitch', '1001', 'o', max(id) FROM communities");
 	a = collector(NULL);
 	child_wait_ready(a, true, 20000);
 	return 0;

@@ -35,8 +35,9 @@ static struct child *collector_start(const char *bot)
 	char *api = text_of("TWITCH_API_URL=http://127.0.0.1:%d/helix", child_port(fake, "HTTP_LISTEN"));
 	char *id = text_of("TWITCH_ID_URL=http://127.0.0.1:%d", child_port(fake, "HTTP_LISTEN"));
 	char *user = text_of("TWITCH_BOT_USER_ID=%s", bot);
+	static const char secret[] = "TWITCH_WEBHOOK_SECRET=" SECRET;
 	const char *const env[] = {
-		"HTTP_LISTEN=127.0.0.1:{port}", "TWITCH_WEBHOOK_SECRET=" SECRET, "TWITCH_CLIENT_ID=test-client",
+		"HTTP_LISTEN=127.0.0.1:{port}", secret, "TWITCH_CLIENT_ID=test-client",
 		"TWITCH_CLIENT_SECRET=test-client-secret", user, api, id, NULL,
 	};
 	struct child *c = stack_service(&st, "waddle-collector-twitch", "waddle_collector_twitch", env);
@@ -130,8 +131,10 @@ static void outbound(const char *id, const char *channel, const char *text, cons
 	struct buf b = BUF(1 << 20);
 	struct str body;
 
-	buf_printf(&b, "{\"message_id\":\"%s\",\"kind\":\"chat\",\"entity\":\"%s\",\"channel_id\":\"%s\",\"text\":", id, key,
-	           channel);
+	buf_printf(
+		&b,
+		"{\"message_id\":\"%s\",\"kind\":\"chat\",\"entity\":\"%s\",\"channel_id\":\"%s\",\"text\":",
+		id, key, channel);
 	buf_json(&b, str_of(text));
 	buf_printf(&b, "%s}", more != NULL ? more : "");
 	assert_int_equal(buf_str(&b, &body), 0);
@@ -142,8 +145,10 @@ static void outbound(const char *id, const char *channel, const char *text, cons
 
 static void wait_state(const char *id, const char *state)
 {
-	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM twitch_outbox WHERE message_id = '%s' AND state = '%s' AND reported",
-	             id, state);
+	sql_wait_int(
+		st.sql, 1, WAIT_MS,
+		"SELECT count(*) FROM twitch_outbox WHERE message_id = '%s' AND state = '%s' AND reported",
+		id, state);
 }
 
 static void a_message_is_sent_reported_and_not_sent_again(void **state)
@@ -183,7 +188,11 @@ static void what_twitch_refuses_is_final_and_says_why(void **state)
 	fake_post("/_behave", "{\"channel\":\"1002\",\"drop\":\"msg_duplicate\"}");
 	outbound(id, "1002", "again", NULL);
 	wait_state(id, "refused");
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_outbox WHERE message_id = '%s' AND error = 'msg_duplicate'", id), 1);
+	assert_int_equal(sql_int(st.sql,
+	                         "SELECT count(*) FROM twitch_outbox WHERE message_id = '%s' AND error = "
+	                         "'msg_duplicate'",
+	                         id),
+	                 1);
 	assert_int_equal(sent("1002"), 0);
 }
 
@@ -207,10 +216,14 @@ static void a_429_is_waited_out_and_is_no_attempt(void **state)
 	id_random(id);
 	fake_post("/_behave", "{\"channel\":\"2001\",\"status\":429,\"reset_s\":2}");
 	outbound(id, "2001", "patience", NULL);
-	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM twitch_budget WHERE blocked_until > now() + interval '500 ms'");
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM twitch_budget WHERE blocked_until > now() + interval '500 ms'");
 	wait_state(id, "sent");
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_outbox WHERE message_id = '%s' "
-	                         "AND sent_at >= (SELECT blocked_until FROM twitch_budget)", id), 1);
+	assert_int_equal(sql_int(st.sql,
+	                         "SELECT count(*) FROM twitch_outbox WHERE message_id = '%s' "
+	                         "AND sent_at >= (SELECT blocked_until FROM twitch_budget)",
+	                         id),
+	                 1);
 }
 
 /* T20: 1,200 characters are three parts of at most 500. */
@@ -228,9 +241,13 @@ static void a_long_text_is_three_messages_in_order(void **state)
 	wait_state(id, "sent");
 	body = fake_get("/_sent?channel=2002");
 	assert_int_equal(count_of(body, "\"message_id\""), 3);
-	assert_true(strstr(body, "aaaa") < strstr(body, "bbbb") && strstr(body, "bbbb") < strstr(body, "cccc"));
+	assert_true(strstr(body, "aaaa") < strstr(body, "bbbb") &&
+	            strstr(body, "bbbb") < strstr(body, "cccc"));
 	free(body);
-	assert_int_equal(sql_int(st.sql, "SELECT jsonb_array_length(parts) FROM twitch_outbox WHERE message_id = '%s'", id), 3);
+	assert_int_equal(
+		sql_int(st.sql, "SELECT jsonb_array_length(parts) FROM twitch_outbox WHERE message_id = '%s'",
+	                id),
+		3);
 }
 
 /* 5.6: the text of a private answer is never written where others read it. */
@@ -269,8 +286,10 @@ static void a_mention_is_added_and_commands_are_neutralised(void **state)
 	char id[ID_TEXT], *body;
 
 	(void)state;
-	sql_run(st.sql, "INSERT INTO twitch_activities (event_id, activity_type, user_id, username, amount, created_at, entity, "
-	        "context_sent, reputation_sent) VALUES ('e', 'message', '77', 'ada', 5, now(), 'twitch:2002', true, true)");
+	sql_run(st.sql, "INSERT INTO twitch_activities (event_id, activity_type, user_id, username, amount, "
+	                "created_at, entity, "
+	                "context_sent, reputation_sent) VALUES ('e', 'message', '77', 'ada', 5, now(), "
+	                "'twitch:2002', true, true)");
 	id_random(id);
 	outbound(id, "2004", "drink water", ",\"user_id\":\"77\"");
 	wait_state(id, "sent");
@@ -296,7 +315,8 @@ static void what_nobody_can_send_goes_to_the_dead_letters(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(bodies); i++)
-		probe_send(st.kafka, stack_topic(&st, "waddle.outbound.twitch"), -1, "k", bodies[i], strlen(bodies[i]), headers);
+		probe_send(st.kafka, stack_topic(&st, "waddle.outbound.twitch"), -1, "k", bodies[i],
+		           strlen(bodies[i]), headers);
 	probe_wait(st.kafka, stack_topic(&st, "waddle.dlq"), ARRAY_LEN(bodies), WAIT_MS, &t);
 	assert_int_equal(t.n, ARRAY_LEN(bodies));
 	probe_free(&t);
@@ -316,7 +336,8 @@ static void a_refused_token_is_replaced_once(void **state)
 	assert_non_null(strstr(body, "\"tokens\":1}"));
 	free(body);
 	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_tokens WHERE team_id = 'app' "
-	                         "AND octet_length(access_token) = 66"), 1);   /* 36 characters, sealed */
+	                                 "AND octet_length(access_token) = 66"),
+	                 1); /* 36 characters, sealed */
 }
 
 /* Without a token messages wait, and the registry hears of it; /readyz does not suffer. */
@@ -348,8 +369,11 @@ static void what_twitch_does_not_allow_fails_with_its_words(void **state)
 	fake_post("/_behave", "{\"channel\":\"2001\",\"status\":403}");
 	outbound(id, "2001", "not here", NULL);
 	wait_state(id, "failed");
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_outbox WHERE message_id = '%s' "
-	                         "AND error = 'http_403: as it was told'", id), 1);
+	assert_int_equal(sql_int(st.sql,
+	                         "SELECT count(*) FROM twitch_outbox WHERE message_id = '%s' "
+	                         "AND error = 'http_403: as it was told'",
+	                         id),
+	                 1);
 }
 
 static void echo_to(struct child *c)
@@ -376,14 +400,17 @@ static void a_call_without_an_answer_is_settled(void **state)
 	fake_post("/_behave", "{\"channel\":\"2001\",\"status\":502,\"lose\":true}");
 	fake_post("/_behave", "{\"channel\":\"2002\",\"hang_ms\":20000,\"lose\":true}");
 	fake_post("/_behave", "{\"channel\":\"2003\",\"status\":504}");
-	fake_post("/_behave", "{\"channel\":\"2004\",\"status\":500,\"lose\":true,\"mute\":true,\"count\":2}");
+	fake_post("/_behave",
+	          "{\"channel\":\"2004\",\"status\":500,\"lose\":true,\"mute\":true,\"count\":2}");
 	outbound(open, "2004", "said twice, seen never", NULL);
 	outbound(seen, "2001", "answer lost", NULL);
 	outbound(hung, "2002", "answer late", NULL);
 	outbound(lost, "2003", "message lost", NULL);
 	wait_state(seen, "sent");
 	assert_int_equal(sent("2001"), 1);
-	sql_wait_int(st.sql, 4, 30000, "SELECT count(*) FROM twitch_outbox WHERE reported AND message_id IN ('%s', '%s', '%s', '%s')",
+	sql_wait_int(st.sql, 4, 30000,
+	             "SELECT count(*) FROM twitch_outbox WHERE reported AND message_id IN ('%s', '%s', '%s', "
+	             "'%s')",
 	             seen, hung, lost, open);
 	wait_state(hung, "sent");
 	assert_int_equal(sent("2002"), 1);
@@ -407,9 +434,14 @@ static void killed_while_sending_it_is_said_once(void **state)
 	outbound(id, "2001", "the last words", NULL);
 	outbound(next, "2001", "of the next one", NULL);
 	wait_sent("2001", 1);
-	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM twitch_dedupe WHERE key LIKE 'echo:twitch:2001:%%' "
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM twitch_dedupe WHERE key LIKE 'echo:twitch:2001:%%' "
 	             "AND created_at > now() - interval '10 s'");
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM twitch_outbox WHERE message_id = '%s' AND state = 'sending'", id), 1);
+	assert_int_equal(
+		sql_int(st.sql,
+	                "SELECT count(*) FROM twitch_outbox WHERE message_id = '%s' AND state = 'sending'",
+	                id),
+		1);
 	child_kill(collector);
 	child_start(collector);
 	child_wait_ready(collector, true, 20000);
@@ -431,7 +463,8 @@ static void forget_group(const char *group)
 	const rd_kafka_group_result_t **res;
 	size_t n;
 
-	assert_int_equal(rd_kafka_conf_set(conf, "bootstrap.servers", st.kafka, why, sizeof why), RD_KAFKA_CONF_OK);
+	assert_int_equal(rd_kafka_conf_set(conf, "bootstrap.servers", st.kafka, why, sizeof why),
+	                 RD_KAFKA_CONF_OK);
 	rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof why);
 	assert_non_null(rk);
 	q = rd_kafka_queue_new(rk);
@@ -452,7 +485,8 @@ static void forget_group(const char *group)
 /* X25 */
 static void the_topic_consumed_again_sends_nothing(void **state)
 {
-	char id[ID_TEXT], *all, *admin = text_of("http://127.0.0.1:%d", child_port(collector, "ADMIN_LISTEN"));
+	char id[ID_TEXT], *all,
+		*admin = text_of("http://127.0.0.1:%d", child_port(collector, "ADMIN_LISTEN"));
 	int64_t messages = probe_count(st.kafka, stack_topic(&st, "waddle.outbound.twitch"));
 
 	(void)state;
@@ -488,7 +522,7 @@ static void four_senders_share_one_window(void **state)
 	(void)state;
 	assert_int_equal(child_end(collector, 20000), 0);
 	sql_run(st.sql, "DO $$ BEGIN EXECUTE replace(replace(pg_get_functiondef('twitch_reserve'::regproc), "
-	        "'30 seconds', '3 seconds'), '10 seconds', '1 seconds'); END $$");
+	                "'30 seconds', '3 seconds'), '10 seconds', '1 seconds'); END $$");
 	fake = fake_start("FAKE_WINDOW=3s");
 	for (int i = 0; i < SENDERS; i++)
 		senders[i] = collector_start("990002");
@@ -504,16 +538,23 @@ static void four_senders_share_one_window(void **state)
 		free(text);
 		free(channel);
 	}
-	sql_wait_at_least(st.sql, 100, 60000, "SELECT count(*) FROM twitch_outbox WHERE message LIKE '%%x24 number%%' AND state = 'sent'");
+	sql_wait_at_least(
+		st.sql, 100, 60000,
+		"SELECT count(*) FROM twitch_outbox WHERE message LIKE '%%x24 number%%' AND state = 'sent'");
 	/* one dies, another comes: the group rebalances, its rows are taken over */
 	{
 		int pid = child_pid(senders[3]);
 
 		child_kill(senders[3]);
-		sql_run(st.sql, "UPDATE twitch_outbox SET lease_until = now() WHERE lease_owner LIKE '%%-%d' AND NOT reported", pid);
+		sql_run(st.sql,
+		        "UPDATE twitch_outbox SET lease_until = now() WHERE lease_owner LIKE '%%-%d' AND NOT "
+		        "reported",
+		        pid);
 		child_start(senders[3]);
 	}
-	sql_wait_int(st.sql, MODERATED + OTHERS, 120000, "SELECT count(*) FROM twitch_outbox WHERE message LIKE '%%x24 number%%' AND state = 'sent'");
+	sql_wait_int(
+		st.sql, MODERATED + OTHERS, 120000,
+		"SELECT count(*) FROM twitch_outbox WHERE message LIKE '%%x24 number%%' AND state = 'sent'");
 	body = fake_get("/_violations");
 	print_message("%s\n", body);
 	assert_non_null(strstr(body, "\"violations\":0,"));
@@ -533,7 +574,8 @@ static int setup(void **state)
 	stack_open(&st, "collector_out", STACK_SCHEMA);
 	for (size_t i = 0; i < ARRAY_LEN(topics); i++)
 		stack_topic_create(&st, topics[i], 8);
-	sql_run(st.sql, "INSERT INTO twitch_channels (channel_id, broadcaster_id, broadcaster_name, bot_role) "
+	sql_run(st.sql,
+	        "INSERT INTO twitch_channels (channel_id, broadcaster_id, broadcaster_name, bot_role) "
 	        "SELECT c, c, 'channel' || c, CASE WHEN c LIKE '2%%' THEN 'moderator' ELSE 'none' END "
 	        "FROM unnest(ARRAY['1001','1002','1003','1004','1005','2001','2002','2003','2004']) c");
 	fake = fake_start(NULL);

@@ -20,7 +20,9 @@ static struct mapped m;
 static int map(struct str json)
 {
 	struct eventsub *e = ARENA_NEW(mem, struct eventsub);
-	const struct eventsub_in from = { .message_id = STR("d-1"), .bot_user_id = STR("99"), .received_at_ms = 1772388000000 };
+	const struct eventsub_in from = { .message_id = STR("d-1"),
+		                          .bot_user_id = STR("99"),
+		                          .received_at_ms = 1772388000000 };
 	struct err err = { 0 };
 	int r = eventsub_decode(json, e, mem, &err);
 
@@ -61,8 +63,11 @@ static void travels(void)
 static void a_chat_message_is_an_event_and_an_activity(void **state)
 {
 	(void)state;
-	maps(HEAD "{" WHO ",\"message\":{\"text\":\"!memories get\"},\"color\":\"#FF0000\",\"message_type\":\"text\","
-	     "\"badges\":[{\"set_id\":\"moderator\",\"id\":\"1\",\"info\":\"\"},{\"set_id\":\"bits\",\"id\":\"100\"}],"
+	maps(HEAD
+	     "{" WHO
+	     ",\"message\":{\"text\":\"!memories get\"},\"color\":\"#FF0000\",\"message_type\":\"text\","
+	     "\"badges\":[{\"set_id\":\"moderator\",\"id\":\"1\",\"info\":\"\"},{\"set_id\":\"bits\",\"id\":"
+	     "\"100\"}],"
 	     "\"reply\":{\"parent_message_id\":\"m-0\",\"parent_user_id\":\"8\"},\"cheer\":{\"bits\":5}}}");
 	is(m.event.event_id, "twitch:d-1");
 	is(m.event.dedupe_key, "twitch:chat:m-1");
@@ -71,8 +76,10 @@ static void a_chat_message_is_an_event_and_an_activity(void **state)
 	is(m.event.user.name, "ada");
 	is(m.event.user.display_name, "Ada");
 	is(m.event.message_content, "!memories get");
-	is(m.event.metadata, "{\"message_id\":\"m-1\",\"color\":\"#FF0000\",\"message_kind\":\"text\",\"parent_message_id\":\"m-0\","
-	   "\"parent_user_id\":\"8\",\"bits\":5,\"badges\":[{\"set_id\":\"moderator\",\"id\":\"1\"},{\"set_id\":\"bits\",\"id\":\"100\"}]}");
+	is(m.event.metadata, "{\"message_id\":\"m-1\",\"color\":\"#FF0000\",\"message_kind\":\"text\","
+	                     "\"parent_message_id\":\"m-0\","
+	                     "\"parent_user_id\":\"8\",\"bits\":5,\"badges\":[{\"set_id\":\"moderator\","
+	                     "\"id\":\"1\"},{\"set_id\":\"bits\",\"id\":\"100\"}]}");
 	assert_int_equal(m.event.message_type, MSG_CHAT);
 	assert_int_equal(m.event.user.roles, 1u << ROLE_MODERATOR | 1u << ROLE_MEMBER);
 	assert_true(m.in.forward && !m.own && !m.malformed);
@@ -94,8 +101,10 @@ static void roles_come_from_badges(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		char *json = text_of(HEAD "{" WHO ",\"message\":{\"text\":\"x\"},\"badges\":[{\"set_id\":\"%s\",\"id\":\"1\"}]}}",
-		                     cases[i].badge);
+		char *json = text_of(
+			HEAD "{" WHO
+			     ",\"message\":{\"text\":\"x\"},\"badges\":[{\"set_id\":\"%s\",\"id\":\"1\"}]}}",
+			cases[i].badge);
 
 		maps(json);
 		assert_int_equal(m.event.user.roles, cases[i].role | 1u << ROLE_MEMBER);
@@ -106,7 +115,8 @@ static void roles_come_from_badges(void **state)
 static void our_own_message_is_known(void **state)
 {
 	(void)state;
-	maps(HEAD "{\"broadcaster_user_id\":\"1001\",\"chatter_user_id\":\"99\",\"message_id\":\"m-1\",\"message\":{\"text\":\"x\"}}}");
+	maps(HEAD "{\"broadcaster_user_id\":\"1001\",\"chatter_user_id\":\"99\",\"message_id\":\"m-1\","
+	          "\"message\":{\"text\":\"x\"}}}");
 	assert_true(m.own);
 	is(m.chat_id, "m-1");
 	is(m.event.user.name, "99");
@@ -160,9 +170,11 @@ static void unknown_types_are_kept_with_their_channel(void **state)
 	is(m.channel_id, "1001");
 	is(m.user_id, "5");
 	is(m.event.entity, "twitch:1001");
-	maps("{\"subscription\":{\"id\":\"s\",\"type\":\"channel.raid\"},\"event\":{\"to_broadcaster_user_id\":\"1002\"}}");
+	maps("{\"subscription\":{\"id\":\"s\",\"type\":\"channel.raid\"},\"event\":{\"to_broadcaster_user_"
+	     "id\":\"1002\"}}");
 	is(m.channel_id, "1002");
-	maps("{\"subscription\":{\"id\":\"s\",\"type\":\"user.authorization.revoke\"},\"event\":{\"client_id\":\"c\"}}");
+	maps("{\"subscription\":{\"id\":\"s\",\"type\":\"user.authorization.revoke\"},\"event\":{\"client_"
+	     "id\":\"c\"}}");
 	assert_int_equal(m.channel_id.n, 0);
 	assert_int_equal(m.event.entity.n, 0);
 }
@@ -183,8 +195,10 @@ static void long_texts_are_cut_and_it_is_said(void **state)
 	free(json);
 	/* names and badges that are longer than a receiver takes */
 	text[2000] = '\0';
-	json = text_of(HEAD "{\"broadcaster_user_id\":\"1001\",\"chatter_user_id\":\"7\",\"chatter_user_login\":\"%s\",\"message_id\":"
-	               "\"m\",\"message\":{\"text\":\"x\"},\"color\":\"%s\",\"badges\":[{\"set_id\":\"%s\",\"id\":\"%s\"}]}}",
+	json = text_of(HEAD "{\"broadcaster_user_id\":\"1001\",\"chatter_user_id\":\"7\",\"chatter_user_"
+	                    "login\":\"%s\",\"message_id\":"
+	                    "\"m\",\"message\":{\"text\":\"x\"},\"color\":\"%s\",\"badges\":[{\"set_id\":\"%"
+	                    "s\",\"id\":\"%s\"}]}}",
 	               text, text, text, text);
 	maps(json);
 	travels();
@@ -234,8 +248,11 @@ static void recorded_deliveries_map(void **state)
 		skip();
 	assert_int_equal(buf_str(&b, &all), 0);
 	while (all.p != NULL) {
-		static const struct js_field fields[] = { { .key = "body", .type = JS_STR, .max = 1 << 20 }, { 0 } };
-		struct { struct str body; } rec;
+		static const struct js_field fields[] = { { .key = "body", .type = JS_STR, .max = 1 << 20 },
+			                                  { 0 } };
+		struct {
+			struct str body;
+		} rec;
 		struct err err = { 0 };
 
 		line = str_cut(all, '\n', &all);
@@ -265,10 +282,14 @@ static void sampled_frames_map(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(files); i++) {
-		static const struct js_field fields[] = { { .key = "payload", .type = JS_RAW_OBJECT, .max = 1 << 20 }, { 0 } };
+		static const struct js_field fields[] = {
+			{ .key = "payload", .type = JS_RAW_OBJECT, .max = 1 << 20 }, { 0 }
+		};
 		char *name = text_of("eventsub/%s.json", files[i].name);
 		struct buf b = BUF(1 << 20);
-		struct { struct str payload; } frame = { 0 };
+		struct {
+			struct str payload;
+		} frame = { 0 };
 		struct err err = { 0 };
 		struct str json;
 

@@ -41,7 +41,9 @@ static void good_json_is_not_touched(void **state)
 static void bytes_that_are_no_text_are_replaced(void **state)
 {
 	(void)state;
-	BECOMES("\"a\xff" "b\"", "\"a" FFFD "b\"");
+	BECOMES("\"a\xff"
+	        "b\"",
+	        "\"a" FFFD "b\"");
 	BECOMES("\"\xC3\"", "\"" FFFD "\"");
 	BECOMES("\"\xED\xA0\x80\"", "\"" FFFD FFFD FFFD "\"");       /* a surrogate in UTF-8 */
 	BECOMES("\"\xC0\x80\"", "\"" FFFD FFFD "\"");                /* overlong */
@@ -108,7 +110,8 @@ static void any_bytes_become_a_text(void **state)
 
 		buf_add(&b, STR("{\"a\":\""));
 		for (size_t i = 0; i < n; i++) {
-			static const char *const escapes[] = { "\\ud800", "\\udc00", "\\u0000", "\\\\", "\\\"", "\\u0041" };
+			static const char *const escapes[] = { "\\ud800", "\\udc00", "\\u0000",
+				                               "\\\\",    "\\\"",    "\\u0041" };
 			char c = (char)rnd_below(256);
 
 			if (rnd_below(4) == 0)

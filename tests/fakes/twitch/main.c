@@ -119,13 +119,15 @@ static void token_handle(struct http_req *r, void *arg)
 	else if (form_value(form, "client_id").n == 0 ||
 	         (f->set->client_id.n > 0 && !str_eq(form_value(form, "client_id"), f->set->client_id)))
 		complain(r, 400, "Bad Request", "invalid client");
-	else if (f->no_tokens || (f->set->client_secret.n > 0 && !str_eq(form_value(form, "client_secret"), f->set->client_secret)))
+	else if (f->no_tokens || (f->set->client_secret.n > 0 &&
+	                          !str_eq(form_value(form, "client_secret"), f->set->client_secret)))
 		complain(r, 403, "Forbidden", "invalid client secret");
 	else {
 		if (f->token[0] == '\0')
 			id_random(f->token);
 		f->tokens_made++;
-		buf_printf(&b, "{\"access_token\":\"%s\",\"expires_in\":5011271,\"token_type\":\"bearer\"}", f->token);
+		buf_printf(&b, "{\"access_token\":\"%s\",\"expires_in\":5011271,\"token_type\":\"bearer\"}",
+		           f->token);
 		say(r, 200, &b);
 	}
 }
@@ -209,12 +211,14 @@ static void echo(struct fake *f, const struct sent *m)
 
 	id_random(id);
 	clock_text(clock_unix_ms(), at);
-	buf_add(&b, STR("{\"subscription\":{\"id\":\"fake\",\"type\":\"channel.chat.message\",\"version\":\"1\","
-	                "\"status\":\"enabled\"},\"event\":{\"broadcaster_user_id\":"));
+	buf_add(&b,
+	        STR("{\"subscription\":{\"id\":\"fake\",\"type\":\"channel.chat.message\",\"version\":\"1\","
+	            "\"status\":\"enabled\"},\"event\":{\"broadcaster_user_id\":"));
 	buf_json(&b, m->channel);
 	buf_add(&b, STR(",\"broadcaster_user_login\":\"channel\",\"chatter_user_id\":"));
 	buf_json(&b, m->sender);
-	buf_add(&b, STR(",\"chatter_user_login\":\"bot\",\"chatter_user_name\":\"Bot\",\"message_type\":\"text\",\"badges\":["));
+	buf_add(&b, STR(",\"chatter_user_login\":\"bot\",\"chatter_user_name\":\"Bot\",\"message_type\":"
+	                "\"text\",\"badges\":["));
 	if (is_moderated(f, m->channel))
 		buf_add(&b, STR("{\"set_id\":\"moderator\",\"id\":\"1\",\"info\":\"\"}"));
 	buf_printf(&b, "],\"message_id\":\"%s\",\"message\":{\"text\":", m->id);
@@ -318,12 +322,13 @@ static void message_handle(struct http_req *r, void *arg)
 	b = next_behaviour(f, in->broadcaster_id);
 	status = b != NULL && b->status != 0 ? (int)b->status : 200;
 	if (status == 429) {
-		struct str at = arena_printf(http_mem(r), "%lld", (long long)(clock_unix_ms() / 1000 + b->reset_s));
+		long long at = clock_unix_ms() / 1000 + b->reset_s;
 
-		(void)!http_set(r, "Ratelimit-Reset", at);
+		(void)!http_set(r, "Ratelimit-Reset", arena_printf(http_mem(r), "%lld", at));
 	}
 	if (b != NULL && b->drop.n > 0) {
-		buf_add(&out, STR("{\"data\":[{\"message_id\":\"\",\"is_sent\":false,\"drop_reason\":{\"code\":"));
+		buf_add(&out,
+		        STR("{\"data\":[{\"message_id\":\"\",\"is_sent\":false,\"drop_reason\":{\"code\":"));
 		buf_json(&out, b->drop);
 		buf_add(&out, STR(",\"message\":\"dropped\"}}]}"));
 	} else if (status != 200) {
