@@ -9,7 +9,7 @@
 
 #include <signal.h>
 
-enum { CHANNELS = 8, COMMANDS = 2000, SETTLE_MS = 120000, TAKE_MS = 60000 };
+enum { CHANNELS = 8, COMMANDS = 2000, SETTLE_MS = 400000, TAKE_MS = 60000 };
 
 static struct suite su;
 
