@@ -12,6 +12,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "service.h"
+#include "url.h"
 
 enum { LEFT_MS = 300000, TX_MS = 15000, CALL_MS = 8000, LIFE_MAX_S = 90 * 86400 };
 
@@ -163,16 +164,30 @@ static void make(struct tokens *k)
 	struct arena *mem = arena_new(1024, 64 * 1024);
 	const struct twitch_settings *set = k->t->settings;
 	struct err err = { 0 };
+	struct buf form = BUF(4096);
+	struct str body = STR_NONE;
 	struct fetch call = {
 		.method = "POST", .headers = headers, .where = FETCH_TRUSTED, .timeout_ms = CALL_MS, .retries = 2,
 		.url = arena_printf(mem, STR_FMT "/oauth2/token", STR_ARG(set->id_url)),
-		.body = arena_printf(mem, "client_id=" STR_FMT "&client_secret=" STR_FMT "&grant_type=client_credentials",
-		                     STR_ARG(set->client_id), STR_ARG(set->client_secret)),
 	};
 
+	buf_add(&form, STR("client_id="));
+	url_encode(set->client_id, &form);
+	buf_add(&form, STR("&client_secret="));
+	url_encode(set->client_secret, &form);
+	buf_add(&form, STR("&grant_type=client_credentials"));
+	if (buf_str(&form, &body) != 0) {
+		buf_clear(&form);
+		arena_free(mem);
+		(void)err_set(&err, -EMSGSIZE, "the client's id and secret are too long");
+		aborted(k, &err);
+		return;
+	}
+	call.body = body;
 	if (fetch_start(k->t->fetch, &call, got, k, NULL, &err) != 0)
 		aborted(k, &err);
-	crypto_wipe((void *)(uintptr_t)call.body.p, call.body.n);
+	crypto_wipe(form.p, form.n);
+	buf_clear(&form);
 	arena_free(mem);
 }
 
@@ -186,7 +201,7 @@ static void row_read(void *arg, const struct db_result *res, const struct err *e
 		return;
 	}
 	if (db_rows(res) == 1 &&
-	    crypto_unseal(k->seal, str_of(place), db_str(res, 0, 0), k->next_mem, &k->next) == 0 &&
+	    crypto_unseal(k->seal, str_of(place), db_bytes(res, 0, 0, k->next_mem), k->next_mem, &k->next) == 0 &&
 	    !str_eq(k->next, k->refused) && db_time(res, 0, 1) - clock_unix_ms() > LEFT_MS) {
 		k->next_expires_at_ms = db_time(res, 0, 1);
 		metric_add(&refreshes, 0, 1);

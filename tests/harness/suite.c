@@ -55,15 +55,31 @@ static void echo_to(struct suite *su)
 	free(body);
 }
 
+/* The bot moderates everywhere: the badge on its echoes keeps telling the collector so. */
+static char *moderated(const struct suite *su)
+{
+	char *list = text_of("FAKE_MODERATED=%s", suite_channel(0));
+
+	for (int i = 1; i < su->channels; i++) {
+		char *longer = text_of("%s,%s", list, suite_channel(i));
+
+		free(list);
+		list = longer;
+	}
+	return list;
+}
+
 void suite_open(struct suite *su, const char *name, int channels)
 {
-	char *secret, *api, *id;
+	char *secret, *api, *id, *mod;
 
 	*su = (struct suite){ .channels = channels, .secret = text_of("%s", "test-only-eventsub-secret") };
 	stack_open(&su->st, name, STACK_SCHEMA | STACK_TOPICS);
+	mod = moderated(su);
 	su->twitch = child_new("waddle-fake-twitch", (const char *const[]){ "waddle-fake-twitch", NULL },
 			       (const char *const[]){ "HTTP_LISTEN=127.0.0.1:{port}", "ADMIN_LISTEN=127.0.0.1:{port}",
-						      "FAKE_LIMIT=100000", "FAKE_LIMIT_MOD=100000", NULL });
+						      "FAKE_LIMIT=100000", "FAKE_LIMIT_MOD=100000", mod, NULL });
+	free(mod);
 	child_start(su->twitch);
 	su->fake = text_of("http://127.0.0.1:%d", child_port(su->twitch, "HTTP_LISTEN"));
 	su->router = service(su, "waddle-router", "waddle_router", NULL);
