@@ -23,7 +23,12 @@ void conn_move(struct db_conn *c, enum conn_state to)
 	struct db_pool *p = c->pool;
 
 	ASSERT(may[from] & 1u << to);
-	list_move(&p->in[to], &c->node);
+	/* The connection used last is used next: its backend's caches are warm. */
+	list_del(&c->node);
+	if (to == CONN_FREE)
+		list_add_head(&p->in[to], &c->node);
+	else
+		list_add_tail(&p->in[to], &c->node);
 	c->state = to;
 	metric_set(&db_connections, (unsigned)p->role * CONN_STATES + from, --p->count[from]);
 	metric_set(&db_connections, (unsigned)p->role * CONN_STATES + to, ++p->count[to]);
@@ -59,6 +64,8 @@ static int put(struct db_conn *c, const struct db_call *call)
 		return PQsendPrepare(c->link.pg, call->stmt->name, call->stmt->sql, 0, NULL);
 	case CALL_DESCRIBE:
 		return PQsendDescribePrepared(c->link.pg, call->stmt->name);
+	case CALL_REPLAN:
+		return PQsendQueryParams(c->link.pg, "DISCARD PLANS", 0, NULL, NULL, NULL, NULL, 0);
 	case CALL_STMT:
 	case CALL_BEGIN:
 	case CALL_COMMIT:
@@ -121,6 +128,18 @@ static bool send_own(struct db_conn *c, int64_t due_mono_ms, enum call_kind kind
 	return false;
 }
 
+/* A plan is made for the tables as they are.  One of the minute in which a day's partition was empty
+ * reads all of it when it is full, until autovacuum comes by; so no plan gets old. */
+bool conn_replan(struct db_conn *c, int64_t due_mono_ms)
+{
+	int64_t now = clock_mono_ms();
+
+	if (now - c->planned_mono_ms < DB_REPLAN_MS)
+		return true;
+	c->planned_mono_ms = now;
+	return send_own(c, due_mono_ms, CALL_REPLAN, NULL, NULL, true);
+}
+
 /* In groups of its own, so that nobody else's failure can skip it; no round trip is added. */
 bool conn_prepare(struct db_conn *c, struct db_stmt *st, int64_t due_mono_ms)
 {
@@ -154,7 +173,7 @@ bool conn_send_single(struct db_conn *c, struct db_call *call)
 	bool probe = c->in_recovery && call->after_lsn > c->replayed;
 	bool timeout = call->timeout_ms != db->timeout_ms;
 
-	if (!conn_prepare(c, call->stmt, due) || (probe && !conn_prepare(c, db->probe, due)) ||
+	if (!conn_replan(c, due) || !conn_prepare(c, call->stmt, due) || (probe && !conn_prepare(c, db->probe, due)) ||
 	    (timeout && !conn_prepare(c, db->set_timeout, due)))
 		return false;
 	if (probe && !send_own(c, due, CALL_PROBE, db->probe, NULL, false))
@@ -231,6 +250,7 @@ static void took(struct db_conn *c, struct db_call *call, const PGresult *res)
 		return;
 	case CALL_ROLLBACK:
 	case CALL_DEALLOCATE:
+	case CALL_REPLAN:
 	case CALL_TIMEOUT:
 		return;
 	}
@@ -434,6 +454,7 @@ static void up(struct db_link *l)
 	c->in_recovery = standby != NULL && strcmp(standby, "on") == 0;
 	c->replayed = 0;
 	c->probed_mono_ms = 0;
+	c->planned_mono_ms = clock_mono_ms();
 	c->drop = false;
 	c->group_err.code = 0;
 	memset(c->prepared, 0, sizeof(c->prepared));

@@ -32,6 +32,7 @@ enum {
 	DB_GRACE_MS        = 250,       /* statement_timeout answers first, ours is for the mute */
 	DB_RECYCLE_MS      = 300000,    /* read connections: roles and addresses change */
 	DB_REPEATS         = 3,         /* of one call */
+	DB_REPLAN_MS       = 2000,      /* no plan is kept longer than this and one statement */
 	DB_PROBE_MS        = 10,        /* a standby seen behind is not asked again so soon */
 	DB_STMTS           = 1024,      /* different SQL literals in a process */
 	DB_TX_STATEMENTS   = 1024,      /* waiting in one transaction */
@@ -113,6 +114,7 @@ enum call_kind {
 	CALL_BEGIN, CALL_COMMIT, CALL_LSN, CALL_ROLLBACK,
 	CALL_DEALLOCATE, CALL_PREPARE, CALL_DESCRIBE,   /* before the first use on a connection */
 	CALL_TIMEOUT,                   /* set_config() in front of one with its own time-out */
+	CALL_REPLAN,                    /* forgets the plans, in front of a statement */
 	CALL_PROBE,                     /* the standby's replay position, in front of a read */
 };
 enum call_stage { STAGE_RESULT, STAGE_END, STAGE_SYNC };
@@ -160,7 +162,7 @@ struct db_conn {
 	bool            in_recovery;    /* a standby */
 	bool            drop;           /* it leads to a standby: no more work */
 	uint64_t        replayed;       /* known to be replayed there at least */
-	int64_t         probed_mono_ms;
+	int64_t         probed_mono_ms, planned_mono_ms;
 	unsigned        life;           /* counts up when it is lost: loops look */
 	struct err      group_err;      /* first error since the last Sync */
 	struct timer    due, recycle;
@@ -172,6 +174,7 @@ void conn_move(struct db_conn *c, enum conn_state to);
 /* False: the connection broke on the way; the call was not sent and is still the caller's. */
 bool conn_send(struct db_conn *c, struct db_call *call, bool sync);
 bool conn_prepare(struct db_conn *c, struct db_stmt *st, int64_t due_mono_ms);  /* if needed */
+bool conn_replan(struct db_conn *c, int64_t due_mono_ms);                       /* if it is time */
 bool conn_send_timeout(struct db_conn *c, const struct db_call *call);
 bool conn_send_single(struct db_conn *c, struct db_call *call);
 void conn_release(struct db_conn *c);                           /* the transaction is through */

@@ -115,7 +115,7 @@ static bool prepare_group(struct db_tx *tx)
 	struct db_conn *c = tx->conn;
 	int64_t due = tx->due_mono_ms;
 
-	if (!tx->began && (!conn_prepare(c, db->begin, due) || !conn_prepare(c, db->rollback, due) ||
+	if (!tx->began && (!conn_replan(c, due) || !conn_prepare(c, db->begin, due) || !conn_prepare(c, db->rollback, due) ||
 	                   !conn_prepare(c, db->commit, due) || !conn_prepare(c, db->lsn, due) ||
 	                   (tx->timeout_ms != db->timeout_ms && !conn_prepare(c, db->set_timeout, due))))
 		return false;
@@ -185,7 +185,8 @@ void tx_result(struct db_tx *tx, struct db_call *call, const PGresult *res)
 	if (call->kind == CALL_COMMIT && err == NULL) {
 		tx->committed = strcmp(PQcmdStatus((PGresult *)(uintptr_t)res), "COMMIT") == 0;
 	} else if (call->kind == CALL_LSN && err == NULL && PQntuples(res) == 1) {
-		(void)!lsn_parse(str_of(PQgetvalue(res, 0, 0)), &tx->lsn);
+		if (lsn_parse(str_of(PQgetvalue(res, 0, 0)), &tx->lsn) == 0)
+			tx->lsn = lsn_end(tx->lsn);
 	} else if (call->kind == CALL_STMT && call->done != NULL) {
 		if (tx->aborted || (err != NULL && tx->err.code != 0)) {
 			free(call->err);

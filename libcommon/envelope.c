@@ -64,7 +64,7 @@ static int read_headers(const struct bus_msg *m, enum envelope_kind want, struct
 			struct arena *mem, struct err *err)
 {
 	struct str id = STR_NONE, source = STR_NONE, type = STR_NONE, time = STR_NONE, trace = STR_NONE;
-	struct str deadline = STR_NONE, lsn = STR_NONE, reply_topic = STR_NONE;
+	struct str deadline = STR_NONE, lsn = STR_NONE, reply_topic = STR_NONE, created = STR_NONE;
 	const struct {
 		const char *name;
 		struct str *at;
@@ -73,6 +73,7 @@ static int read_headers(const struct bus_msg *m, enum envelope_kind want, struct
 		{ "ce_source", &source },  { "ce_time", &time },
 		{ "traceparent", &trace }, { "waddle-deadline", &deadline },
 		{ "waddle-lsn", &lsn },    { "waddle-reply-topic", &reply_topic },
+		{ "waddle-created", &created },
 	};
 	size_t n;
 	const struct bus_header *h = bus_headers(m, &n);
@@ -100,6 +101,8 @@ static int read_headers(const struct bus_msg *m, enum envelope_kind want, struct
 	r = time_header(time, "ce_time", &env->time_ms, err);
 	if (r == 0)
 		r = time_header(deadline, "waddle-deadline", &env->deadline_ms, err);
+	if (r == 0)
+		r = time_header(created, "waddle-created", &env->created_ms, err);
 	if (r == 0)
 		r = copy(id, mem, &env->id, err);
 	if (r == 0)
@@ -222,6 +225,10 @@ void envelope_headers(const struct envelope *env, const void *body, struct envel
 	if (env->deadline_ms != 0) {
 		clock_text(env->deadline_ms, out->deadline);
 		add(out, "waddle-deadline", str_of(out->deadline));
+	}
+	if (env->created_ms != 0) {
+		clock_text(env->created_ms, out->created);
+		add(out, "waddle-created", str_of(out->created));
 	}
 	if (env->lsn != 0) {
 		lsn_text(env->lsn, out->lsn);

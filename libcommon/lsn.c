@@ -38,3 +38,10 @@ int lsn_parse(struct str text, uint64_t *ret)
 	*ret = (uint64_t)h << 32 | l;
 	return 0;
 }
+
+uint64_t lsn_end(uint64_t insert)
+{
+	uint64_t in_page = insert % 8192;
+
+	return in_page <= 40 ? insert - in_page : insert;
+}

@@ -244,7 +244,8 @@ void answer_send(struct run *run)
 	struct envelope env = { .kind = ENV_RESPONSE,
 		                .source = str_of(e->s->name),
 		                .traceparent = run->env.traceparent,
-		                .lsn = run->lsn };
+		                .lsn = run->lsn,
+		                .created_ms = run->msg.created_at_ms };
 	const char *topic = run->env.reply_topic.n > 0 ? run->env.reply_topic.p : e->responses_topic;
 	int r = 0;
 

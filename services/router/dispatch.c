@@ -355,7 +355,12 @@ static const char execution_sql[] =
 	"entity_id, community_id, user_id, user_name, message_content, parameters, location_url, request_payload, "
 	"session_id, event_id, trace_id, module_name, reply_ref, timeout_ms, now() FROM x "
 	"ON CONFLICT (execution_id, created_at) DO NOTHING RETURNING execution_id), "
-	"used AS (SELECT permission_id, count(DISTINCT execution_id) AS n FROM made JOIN x USING (execution_id) GROUP BY 1), "
+	/* the rows that are new, each with its permission: grouped, because a join of two batches is
+	 * one of all rows with all rows */
+	"used AS (SELECT permission_id, count(*) AS n FROM (SELECT max(permission_id) AS permission_id FROM "
+	"(SELECT execution_id, NULL::bigint AS permission_id, true AS new FROM made UNION ALL "
+	"SELECT execution_id, permission_id, false FROM x) both_ GROUP BY execution_id HAVING bool_or(new)) new_ "
+	"GROUP BY 1), "
 	/* in id order, so that two routers cannot wait for each other */
 	"held AS (SELECT p.id, used.n FROM command_permissions p JOIN used ON p.id = used.permission_id "
 	"ORDER BY p.id FOR UPDATE OF p) "

@@ -538,7 +538,7 @@ static void position(void *arg, const struct db_result *res, const struct err *e
 		return;
 	}
 	for (int k = 0; k < LOOKUP_KINDS; k++) {
-		l->loader[k].after_lsn = lsn;
+		l->loader[k].after_lsn = lsn_end(lsn);
 		l->loader[k].primary = false;
 	}
 }

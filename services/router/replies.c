@@ -6,8 +6,9 @@
  * stored.  A redelivered response meets its row, changes nothing and is sent again under the same
  * message id, which the collector remembers.
  *
- * Rows are looked for in the last day first, so that only one or two partitions are touched; what
- * is not found there is looked for everywhere before it counts as unknown. */
+ * A response that says when its command was created is looked for in that instant, which is one
+ * partition and one index entry; any other, and one not found there, is looked for everywhere
+ * before it counts as unknown. */
 #include "router.h"
 #include "clock.h"
 #include "err.h"
@@ -17,9 +18,9 @@
 #include "service.h"
 #include "topics.h"
 
-enum { MAX_BATCHES = 4, COLUMNS = 15, OUTBOUND_LIFE_MS = 300000, RECENT_MS = 86400000 };
+enum { MAX_BATCHES = 4, COLUMNS = 16, OUTBOUND_LIFE_MS = 300000 };
 
-enum pass { PASS_RECENT, PASS_ALL, PASS_WHY, PASSES };
+enum pass { PASS_THERE, PASS_ALL, PASS_WHY, PASSES };
 
 struct reply {
 	unsigned magic;
@@ -28,6 +29,7 @@ struct reply {
 	struct list     node, all;
 	struct arena   *mem;
 	struct response resp;
+	int64_t         created_ms;     /* of its command; 0: not said */
 	uint64_t        lsn;            /* of the module's write: later readers must see it */
 	enum pass       pass;
 	bool            alone;
@@ -93,7 +95,7 @@ static void give_back(struct reply *y)
 {
 	y->m = NULL;
 	y->alone = false;
-	y->pass = PASS_RECENT;
+	y->pass = PASS_THERE;
 	y->unacked = 0;
 	y->topic = STR_NONE;
 	arena_reset(y->mem);
@@ -318,43 +320,51 @@ static void explained(void *arg, const struct db_result *res, const struct err *
 	batch_end(b);
 }
 
-#define FOUND "x.i, e.execution_id, e.created_at, e.entity_id, e.community_id, e.user_id, e.event_id, " \
+/* What the response said goes along through the statement: a join of its parts would be a nested
+ * loop, because PostgreSQL cannot know how many rows an array or an UPDATE gives. */
+#define FOUND "x.*, e.created_at, e.entity_id, e.community_id, e.user_id, e.event_id, " \
 	"e.trace_id, e.reply_ref, e.request_payload #>> '{event_data,message_id}' AS message_id, " \
 	"coalesce(e.error_message = 'timeout' AND e.completed_at < now(), false) AS late"
-static const char store_sql[] =
-	"WITH x AS (SELECT * FROM unnest($1::integer[], $2::uuid[], $3::integer[], $4::text[], $5::boolean[], "
-	"$6::boolean[], $7::text[], $8::jsonb[], $9::text[], $10::text[], $11::integer[], $12::boolean[], "
-	"$13::uuid[], $14::boolean[], $15::jsonb[]) AS t(i, execution_id, response_index, module_name, success, "
-	"final, response_action, response_data, chat_message, error_message, processing_time_ms, private, "
-	"session_id, settles, whole)), "
-	"u AS (UPDATE command_executions e SET "
-	"status = CASE WHEN e.status <> 'pending' THEN e.status WHEN x.success THEN 'success' ELSE 'failed' END, "
-	"response_status = CASE WHEN e.status <> 'pending' THEN e.response_status WHEN x.success THEN 200 ELSE 422 END, "
-	"response_data = coalesce(e.response_data, x.response_data), "
-	"error_message = coalesce(e.error_message, x.error_message), "
-	"execution_time_ms = coalesce(e.execution_time_ms, "
-	"least(extract(epoch FROM clock_timestamp() - e.created_at) * 1000, 2147483647)::integer), "
-	"completed_at = coalesce(e.completed_at, now()) FROM x "
-	"WHERE x.settles AND e.execution_id = x.execution_id AND e.module_name = x.module_name "
-	"AND e.created_at >= $16 RETURNING " FOUND "), "
-	"f AS (SELECT * FROM u UNION ALL SELECT " FOUND " FROM x JOIN command_executions e "
-	"ON e.execution_id = x.execution_id AND e.module_name = x.module_name AND e.created_at >= $16 "
-	"WHERE NOT x.settles), "
-	"kept AS (INSERT INTO module_responses (execution_id, created_at, response_index, module_name, success, "
-	"final, response_action, response_data, media_type, media_url, ticker_text, ticker_duration, chat_message, "
-	"error_message, processing_time_ms, form_title, form_description, form_fields, form_submit_url, "
-	"form_submit_method, form_callback_url, content_type, content, duration, style, private, session_id, late) "
-	"SELECT f.execution_id, f.created_at, x.response_index, x.module_name, x.success, x.final, "
-	"x.response_action, x.response_data, x.whole->>'media_type', x.whole->>'media_url', "
-	"x.whole->>'ticker_text', (x.whole->>'ticker_duration')::integer, x.chat_message, x.error_message, "
-	"x.processing_time_ms, x.whole->>'form_title', x.whole->>'form_description', x.whole->'form_fields', "
-	"x.whole->>'form_submit_url', x.whole->>'form_submit_method', x.whole->>'form_callback_url', "
-	"x.whole->>'content_type', x.whole->>'content', (x.whole->>'duration')::integer, x.whole->'style', "
-	"x.private, x.session_id, f.late FROM x JOIN f USING (i) "
-	"ON CONFLICT (execution_id, response_index, created_at) DO NOTHING) "
-	"SELECT f.i, n.address, n.platform, n.server_id, n.channel_id, f.user_id, f.reply_ref, f.message_id, "
-	"f.community_id, coalesce(n.config->>'bot_account_id', n.channel_id), f.event_id, f.trace_id, f.created_at, "
-	"f.late FROM f JOIN entities n ON n.entity_id = f.entity_id ORDER BY f.i";
+#define STORE(AND_WHEN) \
+	"WITH x AS (SELECT * FROM unnest($1::integer[], $2::uuid[], $3::integer[], $4::text[], $5::boolean[], " \
+	"$6::boolean[], $7::text[], $8::jsonb[], $9::text[], $10::text[], $11::integer[], $12::boolean[], " \
+	"$13::uuid[], $14::boolean[], $15::jsonb[], $16::timestamptz[]) AS t(i, execution_id, response_index, module_name, success, " \
+	"final, response_action, response_data, chat_message, error_message, processing_time_ms, private, " \
+	"session_id, settles, whole, at)), " \
+	"u AS (UPDATE command_executions e SET " \
+	"status = CASE WHEN e.status <> 'pending' THEN e.status WHEN x.success THEN 'success' ELSE 'failed' END, " \
+	"response_status = CASE WHEN e.status <> 'pending' THEN e.response_status WHEN x.success THEN 200 ELSE 422 END, " \
+	"response_data = coalesce(e.response_data, x.response_data), " \
+	"error_message = coalesce(e.error_message, x.error_message), " \
+	"execution_time_ms = coalesce(e.execution_time_ms, " \
+	"least(extract(epoch FROM clock_timestamp() - e.created_at) * 1000, 2147483647)::integer), " \
+	"completed_at = coalesce(e.completed_at, now()) FROM x " \
+	"WHERE x.settles AND e.execution_id = x.execution_id AND e.module_name = x.module_name " \
+	AND_WHEN "RETURNING " FOUND "), " \
+	"f AS (SELECT * FROM u UNION ALL SELECT " FOUND " FROM x JOIN command_executions e " \
+	"ON e.execution_id = x.execution_id AND e.module_name = x.module_name " \
+	AND_WHEN \
+	"WHERE NOT x.settles), " \
+	"kept AS (INSERT INTO module_responses (execution_id, created_at, response_index, module_name, success, " \
+	"final, response_action, response_data, media_type, media_url, ticker_text, ticker_duration, chat_message, " \
+	"error_message, processing_time_ms, form_title, form_description, form_fields, form_submit_url, " \
+	"form_submit_method, form_callback_url, content_type, content, duration, style, private, session_id, late) " \
+	"SELECT execution_id, created_at, response_index, module_name, success, final, " \
+	"response_action, response_data, whole->>'media_type', whole->>'media_url', " \
+	"whole->>'ticker_text', (whole->>'ticker_duration')::integer, chat_message, error_message, " \
+	"processing_time_ms, whole->>'form_title', whole->>'form_description', whole->'form_fields', " \
+	"whole->>'form_submit_url', whole->>'form_submit_method', whole->>'form_callback_url', " \
+	"whole->>'content_type', whole->>'content', (whole->>'duration')::integer, whole->'style', " \
+	"private, session_id, late FROM f " \
+	"ON CONFLICT (execution_id, response_index, created_at) DO NOTHING) " \
+	"SELECT f.i, n.address, n.platform, n.server_id, n.channel_id, f.user_id, f.reply_ref, f.message_id, " \
+	"f.community_id, coalesce(n.config->>'bot_account_id', n.channel_id), f.event_id, f.trace_id, f.created_at, " \
+	"f.late FROM f JOIN entities n ON n.entity_id = f.entity_id ORDER BY f.i"
+
+static const char *const store_sql[] = {
+	[PASS_THERE] = STORE("AND e.created_at = x.at "),
+	[PASS_ALL] = STORE(""),
+};
 
 static const char why_sql[] =
 	"SELECT x.i, e.module_name FROM unnest($1::integer[], $2::uuid[]) AS x(i, execution_id) "
@@ -377,7 +387,7 @@ static bool settled_before(const struct batch *b, size_t n, struct str execution
 
 static bool batch_begin(struct replies *p, struct batch *b, enum pass pass)
 {
-	struct db_param *col[COLUMNS], param[COLUMNS + 1];
+	struct db_param *col[COLUMNS], param[COLUMNS];
 	size_t max = (size_t)p->r->settings->batch_rows;
 	struct list *n;
 	int r;
@@ -407,6 +417,7 @@ static bool batch_begin(struct replies *p, struct batch *b, enum pass pass)
 			opt(a->session_id), DB_BOOL(a->final && !settled_before(b, i, a->execution_id)),
 			/* Chat has nothing more to tell; of the others the database reads what it keeps. */
 			a->response_action == ACTION_CHAT ? DB_NULL : DB_STR(y->m->value),
+			y->created_ms != 0 ? DB_TIME(y->created_ms) : DB_NULL,
 		};
 
 		for (size_t c = 0; c < COLUMNS; c++)
@@ -423,12 +434,11 @@ static bool batch_begin(struct replies *p, struct batch *b, enum pass pass)
 	list_add_tail(&p->active, &b->node);
 	for (size_t c = 0; c < COLUMNS; c++)
 		param[c] = DB_ARRAY(col[c], b->n);
-	param[COLUMNS] = DB_TIME(pass == PASS_RECENT ? clock_unix_ms() - RECENT_MS : 0);
 	if (pass == PASS_WHY)
 		r = db_send(p->r->db, (struct db_opts){ .to = DB_WRITE }, explained, b, why_sql, param, 2);
 	else
-		r = db_send(p->r->db, (struct db_opts){ .to = DB_WRITE }, stored, b, store_sql, param,
-		            COLUMNS + 1);
+		r = db_send(p->r->db, (struct db_opts){ .to = DB_WRITE }, stored, b, store_sql[pass], param,
+		            COLUMNS);
 	if (r != 0) {
 		struct err err = { 0 };
 
@@ -478,7 +488,10 @@ static void arrived(void *arg, struct bus_msg *m)
 		return;
 	}
 	y->lsn = 0;
+	y->created_ms = 0;
 	(void)!lsn_parse(bus_header(m, "waddle-lsn"), &y->lsn);
+	(void)!clock_parse(bus_header(m, "waddle-created"), &y->created_ms);
+	y->pass = y->created_ms != 0 ? PASS_THERE : PASS_ALL;
 	enqueue(y);
 }
 

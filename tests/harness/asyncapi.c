@@ -104,6 +104,7 @@ static void add_headers(struct buf *out)
 	add_header(out, "content-type", "^application/json$", "always JSON");
 	add_header(out, "traceparent", NULL, "W3C Trace Context; one that is none is ignored");
 	add_header(out, "waddle-deadline", NULL, "RFC 3339; after it the work is pointless and is not done");
+	add_header(out, "waddle-created", NULL, "RFC 3339; of a response: created_at of its command, where the row is");
 	add_header(out, "waddle-lsn", "^[0-9A-F]{1,8}/[0-9A-F]{1,8}$",
 		   "write position of PostgreSQL that the reader must see");
 	add_header(out, "waddle-reply-topic", "^waddle\\.responses\\.",

@@ -271,7 +271,7 @@ void stack_broker(const char *words)
 void stack_wait_replay(struct stack *st, int64_t max_ms)
 {
 	struct sql *primary = sql_open(env_of("TEST_PG_PRIMARY")), *standby = sql_open(env_of("TEST_PG_STANDBY"));
-	char *lsn = sql_text(primary, "SELECT pg_current_wal_insert_lsn()");
+	char *lsn = sql_text(primary, "SELECT pg_current_wal_flush_lsn()");
 
 	(void)st;
 	sql_wait_int(standby, 1, max_ms, "SELECT (pg_last_wal_replay_lsn() >= '%s'::pg_lsn)::int", lsn);

@@ -181,6 +181,75 @@ static void the_position_of_a_commit_is_after_its_record(void **state)
 	fixture_close(&f);
 }
 
+static int64_t insert_position(struct sql *primary)
+{
+	return sql_int(primary, "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn");
+}
+
+/* Logs a message of n bytes; returns how far it moved the log. */
+static int64_t pad(struct sql *primary, int64_t n)
+{
+	int64_t before = insert_position(primary);
+
+	sql_run(primary, "SELECT pg_logical_emit_message(false, '', repeat('x', %lld))", (long long)n);
+	return insert_position(primary) - before;
+}
+
+static struct db_got one_commit(int id)
+{
+	struct db_got got = { 0 };
+	struct db_tx *tx = begin();
+
+	insert(tx, id, NULL);
+	db_tx_commit(tx, db_got, &got);
+	fixture_wait(&f, &got, 1, 5000);
+	assert_true(got.ok);
+	return got;
+}
+
+/* The position behind such a commit is the next page's header, and the standby comes there only
+ * with the next record. */
+static void a_commit_that_fills_its_page_needs_no_further_record(void **state)
+{
+	enum { PAGE = 8192 };
+	struct sql *primary = sql_open(env_of("TEST_PG_PRIMARY"));
+	int64_t record = INT64_MAX, commit = INT64_MAX;
+	struct db_got got = { 0 };
+	bool filled = false;
+	int id = 0;
+
+	(void)state;
+	open_with((struct db_conf){ 0 });
+	for (int i = 0; i < 5; i++) {
+		int64_t before = insert_position(primary);
+
+		one_commit(id++);
+		int64_t took = insert_position(primary) - before, moved = pad(primary, 8);
+
+		commit = took < commit ? took : commit;
+		record = moved < record ? moved : record;
+	}
+	for (int i = 0; i < 100 && !filled; i++) {
+		int64_t room = PAGE - insert_position(primary) % PAGE - commit;
+
+		if (room < record) {
+			pad(primary, PAGE / 2);
+			continue;
+		}
+		pad(primary, 8 + room - record);
+		if (insert_position(primary) % PAGE != PAGE - commit)
+			continue;               /* PostgreSQL itself wrote something */
+		got = one_commit(id++);
+		filled = got.lsn % PAGE == 0;
+	}
+	assert_true(filled);
+	sql_wait_int(f.st.standby, 1, 5000, "SELECT (pg_last_wal_replay_lsn() >= '0/0'::pg_lsn + %llu)::int",
+	             (unsigned long long)got.lsn);
+	assert_int_equal(sql_int(f.st.standby, "SELECT count(*) FROM t WHERE id = %d", id - 1), 1);
+	sql_close(primary);
+	fixture_close(&f);
+}
+
 /* -- failures ------------------------------------------------------------------------------ */
 
 static void a_failure_in_a_later_turn_cancels_what_is_queued(void **state)
@@ -445,6 +514,7 @@ int main(void)
 		cmocka_unit_test(transactions_wait_for_a_connection_in_the_order_they_began),
 		cmocka_unit_test(single_statements_and_transactions_share_the_connections),
 		cmocka_unit_test(the_position_of_a_commit_is_after_its_record),
+		cmocka_unit_test(a_commit_that_fills_its_page_needs_no_further_record),
 		cmocka_unit_test(a_failure_in_a_later_turn_cancels_what_is_queued),
 		cmocka_unit_test(a_constraint_checked_at_commit_fails_the_commit),
 		cmocka_unit_test(an_aborted_transaction_leaves_nothing_and_cancels_its_statements),

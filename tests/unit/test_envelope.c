@@ -828,6 +828,20 @@ static void write_positions_are_written_as_postgresql_does(void **state)
 	assert_true(lsn == UINT64_C(0xffffffff0000000a));
 }
 
+static void an_insert_position_behind_a_page_header_is_the_page(void **state)
+{
+	static const struct { uint64_t insert, end; } of[] = {
+		{ 0x2000, 0x2000 },     { 0x2018, 0x2000 },             /* a header of 24 bytes */
+		{ 0x1000028, 0x1000000 },                               /* of 40, a segment begins */
+		{ 0x2030, 0x2030 },     { 0x1FF8, 0x1FF8 },             /* within pages */
+		{ UINT64_C(0x16B3746018), UINT64_C(0x16B3746000) },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(of); i++)
+		assert_true(lsn_end(of[i].insert) == of[i].end);
+}
+
 static const char path[] = "docs/asyncapi.yaml";
 
 static void write_docs(struct str text)
@@ -890,6 +904,7 @@ int main(void)
 		TEST(each_mistake_has_its_reason),
 		TEST(every_failing_allocation_is_no_bad_message),
 		TEST(write_positions_are_written_as_postgresql_does),
+		TEST(an_insert_position_behind_a_page_header_is_the_page),
 		TEST(the_published_messages_are_those_of_the_tables),
 	};
 
