@@ -350,7 +350,7 @@ static void zero_field(const struct js_field *f, char *at)
 		*(int64_t *)(void *)at = 0;
 		break;
 	case JS_BOOL:
-		*(bool *)at = false;
+		*(bool *)at = f->absent != 0;
 		break;
 	case JS_ENUM:
 		*(int *)(void *)at = (int)f->absent;

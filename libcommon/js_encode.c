@@ -88,7 +88,7 @@ static bool is_absent(const struct js_field *f, const char *at)
 	case JS_TIME:
 		return *(const int64_t *)(const void *)at == 0;
 	case JS_BOOL:
-		return !*(const bool *)at;
+		return *(const bool *)at == (f->absent != 0);
 	case JS_ENUM:
 		return *(const int *)(const void *)at == (int)f->absent;
 	case JS_FLAGS:

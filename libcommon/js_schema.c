@@ -118,6 +118,11 @@ static void property(struct writer *w, const struct js_field *f)
 		break;
 	case JS_BOOL:
 		type(w, f, "boolean");
+		if (f->absent != 0) {
+			key(w, "default");
+			buf_add(w->out, STR("true"));
+			end_line(w);
+		}
 		break;
 	case JS_TIME:
 		type(w, f, "string");

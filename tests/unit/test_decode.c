@@ -204,6 +204,25 @@ static void every_type_is_read(void **state)
 	assert_int_equal(((struct inner *)o.parts.items)[1].weight, 2);
 }
 
+static void a_flag_may_be_true_when_absent(void **state)
+{
+	struct on { bool on; } o;
+	static const struct js_field on[] = { JS(struct on, on, JS_BOOL, .optional = true, .absent = true),
+					      { 0 } };
+	static const char *const texts[] = { "{}", "{\"on\":null}", "{\"on\":true}", "{\"on\":false}" };
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		struct buf again = BUF(64);
+
+		assert_int_equal(js_decode(str_of(texts[i]), on, &o, mem, &err), 0);
+		assert_int_equal(o.on, i < 3);
+		js_encode(on, &o, &again);
+		assert_true(str_eq((struct str){ again.p, again.n }, str_of(texts[i < 3 ? 0 : 3])));
+		buf_clear(&again);
+	}
+}
+
 static void absent_and_null_are_the_same(void **state)
 {
 	struct outer o;
@@ -815,6 +834,7 @@ int main(void)
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 		TEST(every_type_is_read),
 		TEST(absent_and_null_are_the_same),
+		TEST(a_flag_may_be_true_when_absent),
 		TEST(unknown_keys_are_skipped_with_all_they_hold),
 		TEST(unknown_keys_can_be_a_mistake),
 		TEST(keys_come_in_any_order_and_spelling),
