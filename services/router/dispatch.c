@@ -10,13 +10,14 @@
  * the router, the larger the batches, without waiting for more to come. */
 #include "router.h"
 #include "clock.h"
+#include "columns.h"
 #include "err.h"
 #include "ids.h"
 #include "log.h"
 #include "metrics.h"
 #include "service.h"
 
-enum { MAX_TURNS = 4, TURN_BYTES = 4 << 20, EXECUTION_COLUMNS = 21, DECISION_COLUMNS = 13 };
+enum { MAX_TURNS = 4, TURN_BYTES = 4 << 20, EXECUTION_COLUMNS = 19 };
 
 struct shipment {                       /* a command to send after the commit */
 	struct work      *w;
@@ -32,6 +33,8 @@ struct turn {
 	bool             busy, committed;
 	struct shipment *ship;
 	size_t           n_ship, shipped;
+	struct work    **act;           /* those with effects; each holds one of its unacked */
+	size_t           n_act, acted;
 	int64_t          started_us, sent_at_ms;
 };
 
@@ -68,20 +71,6 @@ static struct str config_of(struct arena *mem, const struct grant *g, const stru
 	                    STR_ARG(p->community));
 }
 
-static struct js_list labels_of(struct arena *mem, const struct person *p)
-{
-	struct js_list list = { 0 };
-	int64_t now_ms = clock_unix_ms();
-
-	if (p == NULL || p->n_labels == 0)
-		return list;
-	list.items = arena_alloc(mem, p->n_labels * sizeof(struct str));
-	for (size_t i = 0; i < p->n_labels; i++)
-		if (p->labels[i].until_ms == 0 || p->labels[i].until_ms > now_ms)
-			((struct str *)list.items)[list.n++] = p->labels[i].name;
-	return list;
-}
-
 static struct str encode(struct turn *t, struct work *w, struct candidate *c)
 {
 	const struct place *place = cache_value(w->place);
@@ -91,14 +80,14 @@ static struct str encode(struct turn *t, struct work *w, struct candidate *c)
 		.execution_id = str_of(c->execution_id), .session_id = str_of(w->session_id),
 		.event_id = w->ev.event_id, .community_id = place->community_id,
 		.entity_id = place->entity_id, .entity = w->ev.entity, .platform = w->ev.platform,
-		.user = w->ev.user, .trigger = TRIGGER_COMMAND, .message_type = w->ev.message_type,
-		.prefix = w->cmd.prefix, .command = w->cmd.name, .parameters = w->cmd.params,
+		.user = w->ev.user, .trigger = c->trigger, .message_type = w->ev.message_type,
+		.prefix = c->cmd->prefix, .command = c->cmd->name, .parameters = c->cmd->params,
 		.raw_message = w->ev.message_content, .event_data = w->ev.metadata,
-		.config = config_of(t->mem, cache_value(c->grant), place), .reply_ref = w->ev.reply_ref,
+		.config = config_of(t->mem, c->grant, place), .reply_ref = w->ev.reply_ref,
 		.created_at_ms = w->ev.received_at_ms,
 	};
 
-	m.user.labels = labels_of(t->mem, w->person != NULL ? cache_value(w->person) : NULL);
+	m.user.labels = judge_labels(w, t->mem);
 	m.user.community_role = str_of(role_names[judge_role(w)]);
 	js_encode(envelope_fields[ENV_COMMAND], &m, &out);
 	if (buf_str(&out, &body) == 0)
@@ -127,54 +116,20 @@ static struct str params_json(struct arena *mem, struct js_list params)
 	return ret;
 }
 
-/* Rows are columns here: one array per parameter of the statement. */
-struct columns { struct db_param *at[EXECUTION_COLUMNS]; size_t n, cols; };
-
-static void columns_init(struct columns *c, struct arena *mem, size_t cols, size_t rows_max)
-{
-	c->n = 0;
-	c->cols = cols;
-	for (size_t i = 0; i < cols; i++)
-		c->at[i] = arena_alloc(mem, rows_max * sizeof(struct db_param));
-}
-
-static void columns_add(struct columns *c, const struct db_param *row, size_t n)
-{
-	ASSERT(n == c->cols);
-	for (size_t i = 0; i < n; i++)
-		c->at[i][c->n] = row[i];
-	c->n++;
-}
-
-static void columns_params(const struct columns *c, struct db_param *out)
-{
-	for (size_t i = 0; i < c->cols; i++)
-		out[i] = DB_ARRAY(c->at[i], c->n);
-}
-
-#define ROW(...) (const struct db_param[]){ __VA_ARGS__ }, \
-	sizeof((const struct db_param[]){ __VA_ARGS__ }) / sizeof(struct db_param)
-
-/* NULL stays NULL. */
-static struct db_param opt(struct str s)
-{
-	return s.p == NULL ? DB_NULL : DB_STR(s);
-}
-
 static void execution_row(struct turn *t, struct columns *cols, struct work *w, struct candidate *c)
 {
 	const struct place *place = cache_value(w->place);
-	const struct grant *g = cache_value(c->grant);
 	struct str body;
 	char key[24];
 	int n;
 
-	id_execution(w->ev.event_id, c->route->id, 0, c->execution_id);
+	id_execution(w->ev.event_id, c->route->id, c->rule_id, c->execution_id);
 	body = encode(t, w, c);
 	if (body.p == NULL) {
 		/* Metadata at its own limit and a config that fills the rest: the message would be
 		 * refused everywhere behind us. */
 		c->verdict = VERDICT_UNREACHABLE;
+		judge_sum(w);
 		return;
 	}
 	n = snprintf(key, sizeof key, "%lld", (long long)place->community_id);
@@ -185,24 +140,11 @@ static void execution_row(struct turn *t, struct columns *cols, struct work *w, 
 	columns_add(cols, ROW(DB_STR(str_of(c->execution_id)), DB_TIME(w->ev.received_at_ms),
 	                      DB_INT(c->route->id), DB_INT(place->entity_id), DB_INT(place->community_id),
 	                      DB_STR(w->ev.user.id), DB_STR(w->ev.user.name), DB_STR(w->ev.message_content),
-	                      DB_STR(params_json(t->mem, w->cmd.params)), DB_STR(c->route->location_url),
+	                      DB_STR(params_json(t->mem, c->cmd->params)), DB_STR(c->route->location_url),
 	                      DB_STR(body), DB_STR(str_of(w->session_id)), DB_STR(w->ev.event_id),
-	                      DB_STR(str_of(w->trace_id)), DB_STR(c->route->module), opt(w->ev.reply_ref),
-	                      DB_INT(c->route->timeout_ms), DB_INT(g->permission_id)));
-}
-
-static void decision_row(struct turn *t, struct columns *cols, struct work *w)
-{
-	const struct place *place = w->place != NULL ? cache_value(w->place) : NULL;
-	struct str reason = arena_printf(t->mem, STR_FMT STR_FMT ": %s", STR_ARG(w->cmd.prefix),
-	                                 STR_ARG(w->cmd.name), verdict_reasons[w->verdict]);
-
-	columns_add(cols, ROW(DB_STR(w->ev.event_id), DB_TIME(w->ev.received_at_ms), opt(w->ev.dedupe_key),
-	                      DB_STR(str_of(verdict_names[w->verdict])), DB_INT(verdict_codes[w->verdict]),
-	                      DB_STR(w->ev.entity), place != NULL ? DB_INT(place->entity_id) : DB_NULL,
-	                      place != NULL ? DB_INT(place->community_id) : DB_NULL, DB_STR(w->ev.platform),
-	                      DB_STR(w->ev.user.id), DB_STR(str_of(w->session_id)),
-	                      DB_STR(str_of(w->trace_id)), DB_STR(reason)));
+	                      DB_STR(str_of(w->trace_id)), DB_STR(c->route->module), column_opt(w->ev.reply_ref),
+	                      DB_INT(c->route->timeout_ms), DB_INT(c->grant->permission_id),
+	                      DB_STR(str_of(trigger_names[c->trigger]))));
 }
 
 static void rested(void *arg)
@@ -234,12 +176,13 @@ static void turn_end(struct turn *t)
 	arena_reset(t->mem);
 	list_del(&t->node);
 	t->busy = t->committed = false;
-	t->n_works = t->n_ship = t->shipped = 0;
+	t->n_works = t->n_ship = t->shipped = t->n_act = t->acted = 0;
 	t->ship = NULL;
+	t->act = NULL;
 	list_init(&t->works);
 }
 
-static void acknowledged(void *arg, const struct err *err)
+void work_acknowledged(void *arg, const struct err *err)
 {
 	struct work *w = arg;
 
@@ -273,9 +216,16 @@ static bool ship(struct turn *t)
 
 		env.traceparent = (struct str){ traceparent, (size_t)n };
 		envelope_headers(&env, s, &head);      /* env has the id, the body is encoded already */
-		if (bus_send(r->bus, s->c->route->topic.p, s->key, s->body, head.h, head.n, acknowledged,
-		             s->w) != 0)
+		if (bus_send(r->bus, s->c->route->topic.p, s->key, s->body, head.h, head.n,
+		             work_acknowledged, s->w) != 0)
 			return false;
+	}
+	for (; t->acted < t->n_act; t->acted++) {
+		struct work *w = t->act[t->acted];
+
+		if (!rules_act(w))
+			return false;
+		work_acknowledged(w, NULL);     /* our own hold */
 	}
 	return true;
 }
@@ -312,7 +262,10 @@ static void committed(void *arg, const struct db_result *res, const struct err *
 		while ((n = list_pop(&t->works)) != NULL) {
 			struct work *w = CONTAINER_OF(n, struct work, node);
 
-			if (w->unacked == 0)
+			if (w->effects) {
+				w->unacked++;
+				t->act[t->n_act++] = w;
+			} else if (w->unacked == 0)
 				intake_done(w);         /* nothing runs; the decision is kept */
 		}
 		ship_ready(d);
@@ -345,15 +298,15 @@ static void committed(void *arg, const struct db_result *res, const struct err *
 static const char execution_sql[] =
 	"WITH x AS (SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::integer[], $5::integer[], "
 	"$6::text[], $7::text[], $8::text[], $9::jsonb[], $10::text[], $11::jsonb[], $12::uuid[], $13::text[], "
-	"$14::text[], $15::text[], $16::text[], $17::integer[], $18::bigint[]) "
+	"$14::text[], $15::text[], $16::text[], $17::integer[], $18::bigint[], $19::text[]) "
 	"AS t(execution_id, created_at, command_id, entity_id, community_id, user_id, user_name, message_content, "
 	"parameters, location_url, request_payload, session_id, event_id, trace_id, module_name, reply_ref, "
-	"timeout_ms, permission_id)), "
+	"timeout_ms, permission_id, trigger)), "
 	"made AS (INSERT INTO command_executions (execution_id, created_at, command_id, entity_id, community_id, "
 	"user_id, user_name, message_content, parameters, location_url, request_payload, session_id, event_id, "
-	"trace_id, module_name, reply_ref, timeout_ms, sent_at) SELECT execution_id, created_at, command_id, "
+	"trace_id, module_name, reply_ref, timeout_ms, trigger, sent_at) SELECT execution_id, created_at, command_id, "
 	"entity_id, community_id, user_id, user_name, message_content, parameters, location_url, request_payload, "
-	"session_id, event_id, trace_id, module_name, reply_ref, timeout_ms, now() FROM x "
+	"session_id, event_id, trace_id, module_name, reply_ref, timeout_ms, trigger, now() FROM x "
 	"ON CONFLICT (execution_id, created_at) DO NOTHING RETURNING execution_id), "
 	/* the rows that are new, each with its permission: grouped, because a join of two batches is
 	 * one of all rows with all rows */
@@ -367,12 +320,6 @@ static const char execution_sql[] =
 	"UPDATE command_permissions p SET usage_count = p.usage_count + held.n, last_used = now() "
 	"FROM held WHERE p.id = held.id";
 
-static const char decision_sql[] =
-	"INSERT INTO event_decisions (event_id, created_at, dedupe_key, verdict, code, entity, entity_id, "
-	"community_id, platform, user_id, session_id, trace_id, reason) SELECT * FROM unnest($1::text[], "
-	"$2::timestamptz[], $3::text[], $4::text[], $5::integer[], $6::text[], $7::integer[], $8::integer[], "
-	"$9::text[], $10::text[], $11::uuid[], $12::text[], $13::text[]) ON CONFLICT DO NOTHING";
-
 /* Executions among the first max staged events; at least one, so that there is an array. */
 static size_t pending_rows(const struct dispatch *d, size_t max)
 {
@@ -383,7 +330,7 @@ static size_t pending_rows(const struct dispatch *d, size_t max)
 
 		if (seen++ == max)
 			break;
-		count += w->verdict == VERDICT_PENDING ? w->n_cand : 0;
+		count += w->n_cand;
 	}
 	return count;
 }
@@ -392,7 +339,8 @@ static size_t pending_rows(const struct dispatch *d, size_t max)
 static bool turn_begin(struct dispatch *d, struct turn *t)
 {
 	struct db_param param[EXECUTION_COLUMNS];
-	struct columns made, decided;
+	struct columns made;
+	struct decisions *decided;
 	struct db_tx *tx;
 	size_t max = (size_t)d->r->settings->batch_rows, n_rows;
 	struct list *n;
@@ -408,8 +356,9 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 	t->started_us = clock_exact_us();
 	n_rows = pending_rows(d, max);
 	t->ship = arena_alloc(t->mem, n_rows * sizeof t->ship[0]);
-	columns_init(&made, t->mem, 18, n_rows);
-	columns_init(&decided, t->mem, DECISION_COLUMNS, max);
+	t->act = arena_alloc(t->mem, max * sizeof(struct work *));
+	columns_init(&made, t->mem, EXECUTION_COLUMNS, n_rows);
+	decided = decisions_new(t->mem, max);
 	while (t->n_works < max && arena_used(t->mem) < TURN_BYTES && (n = list_first(&d->staged)) != NULL) {
 		struct work *w = CONTAINER_OF(n, struct work, node);
 
@@ -425,12 +374,12 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 		t->n_works++;
 		w->unacked = 0;
 		for (size_t i = 0; i < w->n_cand; i++)
-			if (w->verdict == VERDICT_PENDING && w->cand[i].verdict == VERDICT_PENDING) {
+			if (w->cand[i].verdict == VERDICT_PENDING) {
 				execution_row(t, &made, w, &w->cand[i]);
 				w->unacked += w->cand[i].verdict == VERDICT_PENDING;
 			}
-		if (w->unacked == 0)
-			decision_row(t, &decided, w);
+		if (decision_wanted(w))
+			decision_add(decided, w);
 		if (w->alone)
 			break;
 	}
@@ -445,10 +394,8 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 		columns_params(&made, param);
 		r = db_tx_send(tx, NULL, NULL, execution_sql, param, made.cols);
 	}
-	if (r == 0 && decided.n > 0) {
-		columns_params(&decided, param);
-		r = db_tx_send(tx, NULL, NULL, decision_sql, param, decided.cols);
-	}
+	if (r == 0)
+		r = decisions_send(decided, tx);
 	if (r != 0) {
 		/* Text was checked at the edge, sizes are bounded: only a bug gets here. */
 		struct err err = { 0 };

@@ -48,11 +48,13 @@ static void release(struct work *w)
 	cache_release(w->routes);
 	cache_release(w->person);
 	for (size_t i = 0; i < w->n_cand; i++) {
-		cache_release(w->cand[i].grant);
+		cache_release(w->cand[i].grant_item);
 		w->cand[i] = (struct candidate){ 0 };
 	}
 	w->place = w->routes = w->person = NULL;
 	w->n_cand = 0;
+	w->rule = (struct rule_hit){ 0 };
+	w->effects = false;
 }
 
 static void give_back(struct intake *in, struct work *w)
@@ -173,7 +175,9 @@ static void resolve(struct work *w)
 		                        int_text(place->server_wide_id, c) };
 
 		w->cand[i].route = &routes->at[i];
-		here = look(w, LOOKUP_GRANT, grant, 3, &w->cand[i].grant, &none) && here;
+		w->cand[i].cmd = &w->cmd;
+		here = look(w, LOOKUP_GRANT, grant, 3, &w->cand[i].grant_item, &none) && here;
+		w->cand[i].grant = w->cand[i].grant_item != NULL ? cache_value(w->cand[i].grant_item) : NULL;
 	}
 	w->ready = here;
 }

@@ -23,6 +23,22 @@ const char *const verdict_reasons[VERDICT_COUNT] = {
 #undef X
 };
 
+int verdict_progress(enum verdict v)
+{
+	/* Worst first: the checks in their order, then what gets past them. */
+	static const enum verdict order[] = {
+		VERDICT_UNKNOWN_COMMAND, VERDICT_ALIAS_LOOP, VERDICT_NOT_ENABLED, VERDICT_DENIED_USER,
+		VERDICT_DENIED_ROLE, VERDICT_DENIED_LABEL, VERDICT_AUTH_REQUIRED, VERDICT_RATE_LIMITED,
+		VERDICT_OVERLOADED, VERDICT_UNREACHABLE, VERDICT_URL_REFUSED, VERDICT_EVENT_MODULES,
+		VERDICT_RULE_COMMAND, VERDICT_PENDING,
+	};
+	int at = 0;
+
+	while (at < (int)ARRAY_LEN(order) && order[at] != v)
+		at++;
+	return at;
+}
+
 enum { GLOBAL_COMMUNITY = 1 };
 
 int judge_role(const struct work *w)
@@ -51,13 +67,32 @@ static bool listed(struct js_list list, struct str who)
 	return false;
 }
 
+static bool lasts(const struct held_label *l, int64_t now_ms)
+{
+	return l->until_ms == 0 || l->until_ms > now_ms;
+}
+
 static bool holds(const struct person *p, struct str label, int64_t now_ms)
 {
 	for (size_t i = 0; p != NULL && i < p->n_labels; i++)
-		if (str_eq_fold(p->labels[i].name, label) &&
-		    (p->labels[i].until_ms == 0 || p->labels[i].until_ms > now_ms))
+		if (str_eq_fold(p->labels[i].name, label) && lasts(&p->labels[i], now_ms))
 			return true;
 	return false;
+}
+
+struct js_list judge_labels(const struct work *w, struct arena *mem)
+{
+	const struct person *p = w->person != NULL ? cache_value(w->person) : NULL;
+	struct js_list list = { 0 };
+	int64_t now_ms = clock_unix_ms();
+
+	if (p == NULL || p->n_labels == 0)
+		return list;
+	list.items = arena_alloc(mem, p->n_labels * sizeof(struct str));
+	for (size_t i = 0; i < p->n_labels; i++)
+		if (lasts(&p->labels[i], now_ms))
+			((struct str *)list.items)[list.n++] = p->labels[i].name;
+	return list;
 }
 
 static bool holds_all(const struct person *p, struct js_list labels)
@@ -92,7 +127,7 @@ static enum verdict within_limit(struct work *w, struct candidate *c)
 static enum verdict judge_one(struct work *w, struct candidate *c, int role)
 {
 	const struct person *person = w->person != NULL ? cache_value(w->person) : NULL;
-	const struct grant *g = c->grant != NULL ? cache_value(c->grant) : NULL;
+	const struct grant *g = c->grant;
 
 	if (g == NULL || !g->enabled)
 		return VERDICT_NOT_ENABLED;
@@ -107,6 +142,14 @@ static enum verdict judge_one(struct work *w, struct candidate *c, int role)
 	if (c->route->topic.n == 0)
 		return VERDICT_UNREACHABLE;     /* only Kafka modules can be reached */
 	return within_limit(w, c);
+}
+
+void judge_sum(struct work *w)
+{
+	w->verdict = VERDICT_UNKNOWN_COMMAND;
+	for (size_t i = 0; i < w->n_cand; i++)
+		if (verdict_progress(w->cand[i].verdict) > verdict_progress(w->verdict))
+			w->verdict = w->cand[i].verdict;
 }
 
 void judge(struct work *w)
@@ -128,11 +171,7 @@ void judge(struct work *w)
 		return;
 	}
 	role = judge_role(w);
-	w->verdict = VERDICT_COUNT;
-	for (size_t i = 0; i < w->n_cand; i++) {
+	for (size_t i = 0; i < w->n_cand; i++)
 		w->cand[i].verdict = judge_one(w, &w->cand[i], role);
-		/* The most successful one: PENDING is the lowest of those that can appear here. */
-		if (w->cand[i].verdict < w->verdict)
-			w->verdict = w->cand[i].verdict;
-	}
+	judge_sum(w);
 }

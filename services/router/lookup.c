@@ -65,7 +65,13 @@ METRIC_BY(keys, METRIC_COUNTER, "waddle_router_lookup_keys_total",
           "Keys asked for by those statements.", "cache", kind_names);
 METRIC_BY(retries, METRIC_COUNTER, "waddle_router_lookup_retries_total",
           "Statements that failed and were repeated.", "cache", kind_names);
-struct metric *const lookup_metrics[] = { &loads, &keys, &retries, NULL };
+static const char *const table_names[] = { "all", "commands", "command_permissions", "entities", "servers",
+	"communities", "community_members", "community_labels", "community_contexts", "command_aliases",
+	"identities", "stringmatch", "service_accounts", "other" };
+METRIC_BY(invalidations, METRIC_COUNTER, "waddle_router_invalidations_total",
+          "Notices of changed rows, by table; all: after the connection for notices was lost.", "table",
+          table_names);
+struct metric *const lookup_metrics[] = { &loads, &keys, &retries, &invalidations, NULL };
 
 /* Values are one block: the struct and, behind it, what its texts point to. */
 
@@ -613,11 +619,21 @@ static void drop(struct cache *c, enum drop how, struct str key)
 	}
 }
 
+static void count_notice(struct str table)
+{
+	unsigned i = 0;
+
+	while (i < ARRAY_LEN(table_names) - 1 && !str_eq(table, str_of(table_names[i])))
+		i++;
+	metric_add(&invalidations, i, 1);
+}
+
 void lookup_invalidate(struct lookup *l, struct str notice)
 {
 	struct str key, table = str_cut(notice, ':', &key);
 
 	ask_position(l);
+	count_notice(notice.n == 0 ? STR("all") : table);
 	for (size_t i = 0; i < ARRAY_LEN(notices); i++)
 		if (notice.n == 0 || str_eq(table, str_of(notices[i].table)))
 			drop(l->loader[notices[i].kind].cache, notice.n == 0 ? DROP_ALL : notices[i].drop,

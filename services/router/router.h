@@ -1,6 +1,8 @@
 /* router.h - the router's parts and what they share.
  *
  *   intake    events -> parsed, looked up, judged in the order of their partition
+ *   decision  what is kept of events nothing runs for, or not everything
+ *   rules     what acts on chat that is no command here
  *   dispatch  judged events -> one transaction -> commands on their topics -> offsets
  *   replies   responses -> one statement -> outbound -> offsets
  *   registrar who is there and which commands they offer
@@ -51,11 +53,23 @@ static inline uint64_t *router_lsn(struct router *r, int64_t community)
 
 /* One (event, command) pair. */
 struct candidate {
-	const struct route *route;
-	struct cache_item  *grant;      /* of struct grant; NULL: none */
+	const struct route  *route;
+	const struct grant  *grant;     /* the deciding permission row; NULL: none */
+	struct cache_item   *grant_item;
+	const struct parsed *cmd;       /* what it is told; of an event module: empty */
+	enum trigger        trigger;
+	int64_t             rule_id;    /* the string rule that runs it, 0: none */
 	enum verdict        verdict;
 	int64_t             retry_after_ms;     /* rate_limited */
 	char                execution_id[37];
+};
+
+/* The string rule that acts on an event (router.md 14). */
+struct rule_hit {
+	int64_t       id;               /* 0: none */
+	enum verdict  verdict;          /* RULE_WARN, _BLOCK, _COMMAND, _WEBHOOK, _COMMAND_UNKNOWN */
+	struct parsed cmd;              /* RULE_COMMAND: prefix, folded name, params; texts in w->mem */
+	void         *of;               /* what rules.c wants to keep until rules_act(), in w->mem */
 };
 
 /* An event on its way; one per held message, reused. */
@@ -71,11 +85,13 @@ struct work {
 	struct cache_item *place, *routes, *person;
 	struct candidate cand[MAX_CANDIDATES];
 	size_t           n_cand;
-	enum verdict     verdict;       /* PENDING: at least one candidate runs */
+	struct rule_hit  rule;
+	enum verdict     verdict;       /* the most successful of its candidates */
+	bool             effects;       /* notices or a rule's effects follow the commit */
 	unsigned         loads;         /* look-ups under way */
 	bool             ready;         /* looked up; judged when its turn comes */
 	bool             alone;         /* failed in a batch: next time by itself */
-	unsigned         unacked;       /* commands the broker has not confirmed */
+	unsigned         unacked;       /* messages the broker has not confirmed, holds */
 	char             session_id[37], trace_id[33];
 };
 enum { WORK_MAGIC = 0x40073402 };
@@ -91,8 +107,39 @@ void intake_reject(struct work *w, const char *reason, const struct err *why);
 
 /* judge.c: verdicts of w and its candidates (router.md 8, 9); takes from the rate limits. */
 void judge(struct work *w);
+/* The event's verdict anew, after a candidate's has changed. */
+void judge_sum(struct work *w);
 /* The user's rank here, the higher of stored role and platform facts. */
 int judge_role(const struct work *w);
+/* The labels that have not expired; of struct str. */
+struct js_list judge_labels(const struct work *w, struct arena *mem);
+
+/* decision.c: rows of event_decisions and the counters of rules, as a statement of the batch. */
+struct decisions;
+struct decisions *decisions_new(struct arena *mem, size_t max) RETURNS_NONNULL;
+/* Whether something is to be kept; call when all verdicts of w are final. */
+bool decision_wanted(const struct work *w);
+void decision_add(struct decisions *d, struct work *w);
+/* 0, also when there is nothing; else as db_tx_send(). */
+int  decisions_send(struct decisions *d, struct db_tx *tx) MUST_CHECK;
+
+/* rules*.c (until then: no_rules.c).  Pipeline: chat and app_mention for which no command enabled
+ * here has the name; message_edit for warn, block and webhook. */
+
+/* Is there any active rule?  Asked for each chat message: must be cheap. */
+bool rules_any(const struct router *r);
+/* Fills w->rule and returns its verdict; PLAIN: none hits.  w->place is there.  PENDING: cannot
+ * tell without the person (exempt_role): called again with w->person.  No effects, no counting:
+ * the decision row counts the hit, once per event.  RULE_COMMAND: the pipeline looks w->rule.cmd
+ * up and runs it with all checks, or makes it RULE_COMMAND_UNKNOWN. */
+enum verdict rules_apply(struct work *w);
+/* After the commit: sends what w->rule demands.  Messages whose acknowledgement the offset must
+ * wait for: w->unacked++ and work_acknowledged as the callback.  False: the local queue is full,
+ * called again; what was sent before is sent again then, under the same ids. */
+bool rules_act(struct work *w);
+
+/* A bus_sent for messages counted in w->unacked. */
+void work_acknowledged(void *work, const struct err *err);
 
 /* dispatch.c */
 struct dispatch *dispatch_open(struct router *r) RETURNS_NONNULL;

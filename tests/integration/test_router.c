@@ -165,8 +165,25 @@ static void register_module(const char *name, const char *commands)
 	free(body);
 }
 
+static double notices(void)
+{
+	char *url = text_of("http://127.0.0.1:%d", child_port(router, "ADMIN_LISTEN"));
+	double n = probe_metric(url, "waddle_router_invalidations_total{table=\"command_permissions\"}");
+
+	free(url);
+	return n;
+}
+
+static bool has_heard(void *before)
+{
+	return notices() > *(double *)before;
+}
+
+/* Returns when the router knows. */
 static void enable(const char *command, const char *address, const char *permissions, bool enabled)
 {
+	double before = notices();
+
 	sql_run(st.sql,
 	        "INSERT INTO command_permissions (command_id, entity_id, is_enabled, config, permissions) "
 	        "SELECT c.id, e.entity_id, %s, '{\"a\":1}', '%s' FROM commands c, entities e WHERE c.command "
@@ -174,6 +191,7 @@ static void enable(const char *command, const char *address, const char *permiss
 	        "AND e.address = '%s' ON CONFLICT (command_id, entity_id) DO UPDATE SET "
 	        "is_enabled = excluded.is_enabled, permissions = excluded.permissions",
 	        enabled ? "true" : "false", permissions, command, address);
+	wait_for("the notice", has_heard, &before, WAIT_MS);
 }
 
 static int up(void **state)
@@ -340,7 +358,6 @@ static void a_monitored_channel_gets_its_entity(void **state)
 	assert_int_equal(sql_int(st.sql, "SELECT community_id FROM entities WHERE address = 'twitch:1002'"),
 	                 2);
 	enable("echo", "twitch:1002", "{}", true);
-	sql_wait_at_least(st.sql, 1, WAIT_MS, "SELECT count(*) FROM command_permissions");
 	send_event((struct event){ .id = second, .text = "!echo again", .channel = "1002" });
 	execution = execution_of(second);
 	assert_non_null(execution);
