@@ -12,7 +12,7 @@ static const char *const standby_names[] = { "fresh", "behind", "down" };
 
 #define TABLE(var, kind_, name_, help_, label_, names_) \
 	static struct metric_cell var##_cell_[ARRAY_LEN(names_)]; \
-	struct metric var = { (name_), (help_), (kind_), (label_), (names_), var##_cell_, ARRAY_LEN(names_) }
+	struct metric var = { (name_), (help_), (kind_), (label_), (names_), var##_cell_, ARRAY_LEN(names_), { { 0 } } }
 
 TABLE(db_queued, METRIC_GAUGE, "waddle_db_queued",
       "Statements and transactions that wait for a connection.", "pool", pool_names);

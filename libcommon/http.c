@@ -29,7 +29,7 @@ METRIC(conns, METRIC_GAUGE, "waddle_http_connections", "Connections that are ope
 
 /* Its rows are known when a listener opens; they stay, like every counter, until the process ends. */
 static struct metric by_route = { "waddle_http_route_total", "Requests answered, by route and class of status.",
-                                  METRIC_COUNTER, "route", NULL, NULL, 0 };
+                                  METRIC_COUNTER, "route", NULL, NULL, 0, { { 0 } } };
 
 struct metric *const http_metrics[] = { &answers, &refused, &took, &conns, &by_route, NULL };
 

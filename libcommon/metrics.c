@@ -55,6 +55,13 @@ static void escaped(struct buf *out, const char *text, bool quotes)
 	}
 }
 
+static void label_of(struct buf *out, const char *name, const char *value, const char *before)
+{
+	buf_printf(out, "%s%s=\"", before, name);
+	escaped(out, value, true);
+	buf_add(out, STR("\""));
+}
+
 /* name_suffix{label="value",le="5"} - either, both or none of the two. */
 static void name_of(struct buf *out, const struct metric *m, unsigned cell, const char *suffix, const char *le)
 {
@@ -63,12 +70,16 @@ static void name_of(struct buf *out, const struct metric *m, unsigned cell, cons
 		return;
 	buf_add(out, STR("{"));
 	if (m->label != NULL) {
-		buf_printf(out, "%s=\"", m->label);
-		escaped(out, m->values[cell], true);
-		buf_add(out, le != NULL ? STR("\",") : STR("\""));
+		unsigned n[2] = { m->more[0].n > 0 ? m->more[0].n : 1, m->more[1].n > 0 ? m->more[1].n : 1 };
+
+		label_of(out, m->label, m->values[cell / (n[0] * n[1])], "");
+		if (m->more[0].n > 0)
+			label_of(out, m->more[0].name, m->more[0].values[cell / n[1] % n[0]], ",");
+		if (m->more[1].n > 0)
+			label_of(out, m->more[1].name, m->more[1].values[cell % n[1]], ",");
 	}
 	if (le != NULL)
-		buf_printf(out, "le=\"%s\"", le);
+		label_of(out, "le", le, m->label != NULL ? "," : "");
 	buf_add(out, STR("}"));
 }
 
@@ -111,6 +122,9 @@ void metric_text(struct metric *const *all, struct buf *out)
 		escaped(out, m->help, false);
 		buf_printf(out, "\n# TYPE %s %s\n", m->name, kinds[m->kind]);
 		for (unsigned cell = 0; cell < m->n_cells; cell++) {
+			/* Of three labels most combinations never happen. */
+			if (m->more[1].n > 0 && m->cells[cell].value == 0)
+				continue;
 			if (m->kind == METRIC_HISTOGRAM) {
 				histogram(out, m, cell);
 				continue;

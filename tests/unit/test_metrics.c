@@ -16,6 +16,13 @@ METRIC(batch, METRIC_HISTOGRAM, "waddle_test_batch_rows", "Rows of a batch.");
 METRIC_BY(refused, METRIC_COUNTER, "waddle_test_refused_total", "Requests refused.", "why", reasons);
 METRIC_BY(by, METRIC_HISTOGRAM, "waddle_test_by_seconds", "How long, by reason.", "why", reasons);
 
+
+static const char *const types[] = { "lambda", "webhook" }, *const outcomes[] = { "ok", "late", "bad" };
+METRIC_BY2(calls, METRIC_COUNTER, "waddle_test_calls_total", "Calls.", "type", types, "outcome", outcomes);
+METRIC_BY3(events, METRIC_COUNTER, "waddle_test_events_total", "Events.", "why", reasons, "type", types, "outcome",
+           outcomes);
+static struct metric *const two_labels[] = { &calls, NULL }, *const three_labels[] = { &events, NULL };
+
 static struct metric *const one_counter[] = { &rows, NULL }, *const one_gauge[] = { &depth, NULL },
 	*const one_histogram[] = { &took, NULL }, *const labelled[] = { &refused, NULL },
 	*const one_batch[] = { &batch, NULL }, *const labelled_histogram[] = { &by, NULL }, *const all[] = { &rows, &depth, &took, NULL },
@@ -145,6 +152,33 @@ static void a_buffer_too_small_is_told(void **state)
 	buf_clear(&small);
 }
 
+static void two_labels_have_a_line_for_each_combination(void **state)
+{
+	(void)state;
+	metric_add(&calls, METRIC_AT(&calls, 1, 2), 7);
+	metric_add(&calls, METRIC_AT(&calls, 0, 1), 3);
+	assert_string_equal(text_of(two_labels),
+	                    "# HELP waddle_test_calls_total Calls.\n"
+	                    "# TYPE waddle_test_calls_total counter\n"
+	                    "waddle_test_calls_total{type=\"lambda\",outcome=\"ok\"} 0\n"
+	                    "waddle_test_calls_total{type=\"lambda\",outcome=\"late\"} 3\n"
+	                    "waddle_test_calls_total{type=\"lambda\",outcome=\"bad\"} 0\n"
+	                    "waddle_test_calls_total{type=\"webhook\",outcome=\"ok\"} 0\n"
+	                    "waddle_test_calls_total{type=\"webhook\",outcome=\"late\"} 0\n"
+	                    "waddle_test_calls_total{type=\"webhook\",outcome=\"bad\"} 7\n");
+}
+
+static void of_three_labels_only_what_happened_is_printed(void **state)
+{
+	(void)state;
+	metric_add(&events, METRIC_AT3(&events, 0, 1, 2), 1);
+	assert_string_equal(
+		text_of(three_labels),
+		"# HELP waddle_test_events_total Events.\n"
+		"# TYPE waddle_test_events_total counter\n"
+		"waddle_test_events_total{why=\"full\",type=\"webhook\",outcome=\"bad\"} 1\n");
+}
+
 static int done(void **state)
 {
 	(void)state;
@@ -161,6 +195,8 @@ int main(void)
 		cmocka_unit_test(histogram_buckets_are_cumulative_and_bounds_belong_to_them),
 		cmocka_unit_test(a_histogram_of_things_has_whole_bounds),
 		cmocka_unit_test(a_labelled_histogram_keeps_its_cells_apart),
+		cmocka_unit_test(two_labels_have_a_line_for_each_combination),
+		cmocka_unit_test(of_three_labels_only_what_happened_is_printed),
 		cmocka_unit_test(a_table_prints_in_order_and_an_empty_one_nothing),
 		cmocka_unit_test(a_buffer_too_small_is_told),
 	};
