@@ -3,6 +3,7 @@
  * OpenSSL verifies a tag cut to one byte, and shows the text before it has looked at the tag: so
  * the tag is always 16 bytes, and what did not verify is wiped before anybody can see it. */
 #include "crypto.h"
+#include "err.h"
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -32,6 +33,29 @@ struct seal *crypto_seal_open(const unsigned char key[CRYPTO_KEY], uint8_t key_i
 	MAKE_A(s, SEAL_MAGIC);
 	s->current = key_id;
 	add_key(s, key, key_id);
+	return s;
+}
+
+struct seal *crypto_seal_open_file(struct str path, struct err *err)
+{
+	unsigned char key[CRYPTO_KEY];
+	char text[2 * CRYPTO_KEY + 2] = "";
+	FILE *f = fopen(path.p, "re");
+	struct seal *s = NULL;
+	size_t n;
+
+	if (f == NULL) {
+		(void)!err_sys(err, "SEALING_KEY_FILE " STR_FMT, STR_ARG(path));
+		return NULL;
+	}
+	n = fread(text, 1, sizeof text, f);
+	fclose(f);
+	if (crypto_unhex(str_trim((struct str){ text, strnlen(text, n) }), key, CRYPTO_KEY) == 0)
+		s = crypto_seal_open(key, 1);
+	else
+		(void)!err_set(err, -EINVAL, "SEALING_KEY_FILE " STR_FMT ": not 64 hex digits", STR_ARG(path));
+	crypto_wipe(text, sizeof text);
+	crypto_wipe(key, sizeof key);
 	return s;
 }
 

@@ -516,3 +516,46 @@ int js_decode_known(struct str json, const struct js_field *fields, void *out, s
 {
 	return decode(json, fields, out, true, mem, err);
 }
+
+static int read_texts(struct json_object *o, struct js_text *ret, size_t max, size_t *ret_n, struct arena *mem,
+		      struct err *err)
+{
+	size_t n = 0;
+
+	if (!json_object_is_type(o, json_type_object))
+		return err_set(err, -EINVAL, "expected an object");
+	for (struct lh_entry *e = lh_table_head(json_object_get_object(o)); e != NULL; e = lh_entry_next(e)) {
+		struct json_object *v = (struct json_object *)lh_entry_v(e);
+
+		if (n == max)
+			return err_set(err, -E2BIG, "more than %zu fields", max);
+		if (!json_object_is_type(v, json_type_string))
+			return err_set(err, -EINVAL, "%s: expected a string", (const char *)lh_entry_k(e));
+		ret[n].name = arena_str(mem, str_of(lh_entry_k(e)));
+		ret[n].value = arena_str(mem, text_of(v));
+		if (ret[n].name.p == NULL || ret[n].value.p == NULL)
+			return err_set(err, -ENOBUFS, "no memory left for the parts of the message");
+		n++;
+	}
+	*ret_n = n;
+	return 0;
+}
+
+int js_texts(struct str json, struct js_text *ret, size_t max, size_t *ret_n, struct arena *mem, struct err *err)
+{
+	static struct json_scan scan;
+	struct json_object *o = NULL;
+	int r;
+
+	if (json.n > JSON_TEXT_MAX)
+		return err_set(err, -EMSGSIZE, "%zu bytes of JSON", json.n);
+	if (json_scan(&scan, json) != 0)
+		return err_set(err, -EBADMSG, "byte %zu: %s", scan.at, scan.why);
+	r = parse(json, &o, err);
+	if (r == 0 && members_of(o) != scan.members)
+		r = err_set(err, -EBADMSG, "the same key twice in one object");
+	if (r == 0)
+		r = read_texts(o, ret, max, ret_n, mem, err);
+	json_object_put(o);
+	return r;
+}

@@ -25,6 +25,7 @@ const struct bus_topic topics_all[] = {
 	MODULE("community"),
 	MODULE("workflow"),
 	{ "waddle.responses.workflow-actions", 16, KEEP_1D }, /* what a workflow's own commands answer */
+	{ "waddle.responses.http", 16, KEEP_1D },             /* what the router's own calls were answered */
 	PLATFORM("twitch"),                                   /* with the fate of what was sent */
 	PLATFORM("discord"),
 	PLATFORM("slack"),

@@ -256,36 +256,16 @@ void token_refused(struct tokens *k, struct str token)
 		k->refused = k->token;
 }
 
-/* One line of 64 hex digits. */
-static int key_read(struct str path, unsigned char key[CRYPTO_KEY], struct err *err)
-{
-	char text[2 * CRYPTO_KEY + 2] = "";
-	FILE *f = fopen(path.p, "re");
-	size_t n;
-	int r;
-
-	if (f == NULL)
-		return err_sys(err, "SEALING_KEY_FILE " STR_FMT, STR_ARG(path));
-	n = fread(text, 1, sizeof text, f);
-	fclose(f);
-	r = crypto_unhex(str_trim((struct str){ text, strnlen(text, n) }), key, CRYPTO_KEY);
-	crypto_wipe(text, sizeof text);
-	return r == 0 ? 0 :
-	                err_set(err, -EINVAL, "SEALING_KEY_FILE " STR_FMT ": not 64 hex digits",
-	                        STR_ARG(path));
-}
-
 struct tokens *tokens_open(struct twitch *t, struct err *err)
 {
-	unsigned char key[CRYPTO_KEY];
+	struct seal *seal = crypto_seal_open_file(t->s->base.sealing_key_file, err);
 	struct tokens *k;
 
-	if (key_read(t->s->base.sealing_key_file, key, err) != 0)
+	if (seal == NULL)
 		return NULL;
 	k = XNEW(struct tokens);
 	k->t = t;
-	k->seal = crypto_seal_open(key, 1);
-	crypto_wipe(key, sizeof key);
+	k->seal = seal;
 	k->mem = arena_new(4096, 64 * 1024);
 	k->next_mem = arena_new(4096, 64 * 1024);
 	list_init(&k->waiters);

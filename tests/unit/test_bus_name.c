@@ -125,6 +125,7 @@ static void the_table_has_every_topic_of_the_contract(void **state)
 	expect("waddle.registry", 1, "");
 	expect("waddle.dlq", 4, "2592000000");
 	expect("waddle.responses.workflow-actions", 16, DAY);
+	expect("waddle.responses.http", 16, DAY);
 	expect("waddle.outbound.terminal", 4, DAY); /* of our own: `waddle chat` */
 	for (size_t i = 0; i < ARRAY_LEN(modules); i++) {
 		snprintf(name, sizeof(name), "waddle.commands.%s", modules[i]);
@@ -138,7 +139,7 @@ static void the_table_has_every_topic_of_the_contract(void **state)
 		snprintf(name, sizeof(name), "waddle.responses.collector-%s", platforms[i]);
 		expect(name, 16, DAY);
 	}
-	assert_int_equal(topics_n, 7 + 2 * ARRAY_LEN(modules) + 2 * ARRAY_LEN(platforms));
+	assert_int_equal(topics_n, 8 + 2 * ARRAY_LEN(modules) + 2 * ARRAY_LEN(platforms));
 	assert_null(topics_find("waddle.nothing"));
 }
 

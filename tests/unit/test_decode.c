@@ -828,6 +828,29 @@ static void the_schema_is_the_table(void **state)
 	buf_clear(&b);
 }
 
+static void an_object_of_texts_keeps_its_names_and_order(void **state)
+{
+	static const struct { const char *json; int code; } bad[] = {
+		{ "[\"a\"]", -EINVAL }, { "{\"a\":1}", -EINVAL }, { "{\"a\":null}", -EINVAL },
+		{ "{\"a\":{\"b\":\"c\"}}", -EINVAL }, { "{\"a\":\"b\",\"a\":\"c\"}", -EBADMSG }, { "{\"a\":\"b\"", -EBADMSG },
+		{ "{\"a\":\"1\",\"b\":\"2\",\"c\":\"3\"}", -E2BIG },
+	};
+	struct js_text t[2];
+	size_t n;
+
+	(void)state;
+	assert_int_equal(js_texts(STR("{\"X-B\":\"1\\n\",\"X-A\":\"\"}"), t, 2, &n, mem, &err), 0);
+	assert_int_equal(n, 2);
+	assert_string_equal(t[0].name.p, "X-B");
+	assert_string_equal(t[0].value.p, "1\n");
+	assert_string_equal(t[1].name.p, "X-A");
+	assert_int_equal(t[1].value.n, 0);
+	assert_int_equal(js_texts(STR("{}"), t, 2, &n, mem, &err), 0);
+	assert_int_equal(n, 0);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(js_texts(str_of(bad[i].json), t, 2, &n, mem, &err), bad[i].code);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -851,6 +874,7 @@ int main(void)
 		TEST(text_is_utf8),
 		TEST(a_key_comes_once_per_object),
 		TEST(ten_thousand_keys_take_no_longer_than_they_should),
+		TEST(an_object_of_texts_keeps_its_names_and_order),
 		TEST(depth_is_sixteen),
 		TEST(a_hundred_thousand_brackets_are_no_stack),
 		TEST(the_end_is_the_end),
