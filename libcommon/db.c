@@ -142,6 +142,13 @@ void db_note_up(struct db *db)
 	service_ready(db->service, "postgres-read", read || write);
 }
 
+enum db_standby db_standby(const struct db *db)
+{
+	if (!db->has_standby)
+		return DB_STANDBY_NONE;
+	return db->read.n > db->read.count[CONN_DOWN] ? DB_STANDBY_UP : DB_STANDBY_DOWN;
+}
+
 /* -- the caller's side --------------------------------------------------------------------- */
 
 static void nobody_waits(void *arg, const struct db_result *res, const struct err *err)

@@ -69,6 +69,10 @@ struct db *db_open(struct service *s, const struct db_conf *conf) RETURNS_NONNUL
 void db_close(struct db *db);           /* NULL is fine */
 bool db_closing(const struct db *db);   /* true in those callbacks: sending again is of no use */
 
+/* For a health report: reads go somewhere else anyway.  NONE: reads have no hosts of their own. */
+enum db_standby { DB_STANDBY_NONE, DB_STANDBY_UP, DB_STANDBY_DOWN };
+enum db_standby db_standby(const struct db *db) NONNULL;
+
 /* fn(arg) inside db_close(), after all callbacks: for whoever keeps a db without owning it. */
 struct db_watch { struct list node; void (*fn)(void *arg); void *arg; };
 void db_watch(struct db *db, struct db_watch *w, void (*fn)(void *arg), void *arg);

@@ -20,6 +20,7 @@ static const struct { int status; const char *reason, *code; } statuses[] = {
 	{ 408, "Request Timeout", "REQUEST_TIMEOUT" },
 	{ 409, "Conflict", "CONFLICT" },
 	{ 410, "Gone", "GONE" },
+	{ 412, "Precondition Failed", "PRECONDITION_FAILED" },
 	{ 413, "Content Too Large", "PAYLOAD_TOO_LARGE" },
 	{ 415, "Unsupported Media Type", "UNSUPPORTED_MEDIA_TYPE" },
 	{ 417, "Expectation Failed", "EXPECTATION_FAILED" },

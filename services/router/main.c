@@ -1,6 +1,8 @@
 /* waddle-router - resolves chat to commands, and modules' answers to messages. */
 #include "router.h"
+#include "api.h"
 #include "cache.h"
+#include "clock.h"
 #include "config.h"
 #include "err.h"
 #include "log.h"
@@ -29,6 +31,7 @@ static void changed(void *arg, struct str notice)
 
 	IS_A(r, ROUTER_MAGIC);
 	lookup_invalidate(r->lookup, notice);
+	api_invalidate(r->api, notice);
 }
 
 static int start(struct service *s, struct err *err)
@@ -42,6 +45,7 @@ static int start(struct service *s, struct err *err)
 
 	MAKE_A(r, ROUTER_MAGIC);
 	r->s = s;
+	r->began_mono_ms = clock_mono_ms();
 	r->settings = s->settings;
 	r->bus = bus_open(s, s->base.kafka_brokers, s->base.topic_prefix, err);
 	if (r->bus == NULL)
@@ -55,7 +59,8 @@ static int start(struct service *s, struct err *err)
 	r->intake = intake_open(r, err);
 	r->replies = r->intake != NULL ? replies_open(r, err) : NULL;
 	r->registrar = r->replies != NULL ? registrar_open(r, err) : NULL;
-	e = r->registrar != NULL ? 0 : err->code;
+	r->api = r->registrar != NULL ? api_open(r, err) : NULL;
+	e = r->api != NULL ? 0 : err->code;
 	return e;
 }
 
@@ -63,6 +68,7 @@ static void drain(struct service *s)
 {
 	struct router *r = s->priv;
 
+	api_drain(r->api);
 	intake_drain(r->intake);
 	replies_drain(r->replies);
 	registrar_drain(r->registrar);
@@ -74,8 +80,10 @@ static void stop(struct service *s)
 {
 	struct router *r = s->priv;
 
+	api_drain(r->api);
 	db_close(r->db);
 	bus_close(r->bus);
+	api_close(r->api);
 	dispatch_close(r->dispatch);
 	intake_close(r->intake);
 	replies_close(r->replies);
@@ -86,7 +94,7 @@ static void stop(struct service *s)
 }
 
 static struct metric *const *const metrics[] = {
-	intake_metrics, lookup_metrics, dispatch_metrics, replies_metrics, sweeper_metrics,
+	intake_metrics, lookup_metrics, dispatch_metrics, replies_metrics, sweeper_metrics, api_keys_metrics,
 	cache_metrics, db_metrics, bus_metrics, NULL,
 };
 

@@ -7,6 +7,7 @@
  *   replies   responses -> one statement -> outbound -> offsets
  *   registrar who is there and which commands they offer
  *   sweeper   commands nobody answered
+ *   api       HTTP: api.h
  *
  * One loop; every part keeps its own state behind its own functions. */
 #ifndef ROUTER_H
@@ -40,6 +41,9 @@ struct router {
 	struct replies *replies;
 	struct registrar *registrar;
 	struct sweeper *sweeper;
+	struct api      *api;
+	struct api_keys *keys;
+	int64_t          began_mono_ms;
 	/* Highest position a community's readers must see.  Communities that share a slot share the
 	 * higher one: a read goes to the primary a little more often, never a stale answer. */
 	uint64_t lsn[LSN_SLOTS];

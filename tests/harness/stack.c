@@ -204,12 +204,62 @@ static struct child *with_env(struct stack *st, const char *name, const char *co
 	return c;
 }
 
+/* The router always listens: on 8000, if nobody says where. */
+static bool wants_port(const char *binary, const char *const *env)
+{
+	bool given = strcmp(binary, "waddle-router") != 0;
+
+	for (size_t i = 0; !given && env != NULL && env[i] != NULL; i++)
+		given = strncmp(env[i], "HTTP_LISTEN=", 12) == 0;
+	return !given;
+}
+
 struct child *stack_service(struct stack *st, const char *binary, const char *role, const char *const *env)
 {
-	struct child *c = with_env(st, binary, (const char *const[]){ binary, NULL }, role, env);
+	const char *more[48] = { "HTTP_LISTEN=127.0.0.1:{port}" };
+	struct child *c;
+	size_t n = 1;
 
+	if (wants_port(binary, env)) {
+		for (; env != NULL && env[n - 1] != NULL && n < ARRAY_LEN(more) - 1; n++)
+			more[n] = env[n - 1];
+		env = more;
+	}
+	c = with_env(st, binary, (const char *const[]){ binary, NULL }, role, env);
 	child_start(c);
 	return c;
+}
+
+char *stack_key(struct stack *st, const char *name, const char *type)
+{
+	char *out = NULL, *from, *key;
+	int status = stack_waddle(st, &out, (const char *const[]){ "keys", "create", name, "--type", type, NULL });
+
+	from = status == 0 ? strstr(out, "wbot_") : NULL;
+	if (from == NULL)
+		harness_fail("waddle keys create ended with status %d:\n%s", status, out);
+	key = text_of("X-API-Key: %.*s", (int)strcspn(from, " \n\t\"\033"), from);
+	free(out);
+	return key;
+}
+
+int stack_ask(struct child *service, const char *method, const char *path, const char *key, const char *body,
+	      struct probe_answer *ret)
+{
+	const char *headers[] = { "Content-Type: application/json", key, NULL };
+	char *url = text_of("http://127.0.0.1:%d%s", child_port(service, "HTTP_LISTEN"), path);
+	struct probe_answer a = { 0 };
+	int r = probe_http(method, url, headers, body, body != NULL ? strlen(body) : 0, 15000, &a);
+
+	if (r != 0)
+		harness_fail("%s %s: %s", method, url, strerror(-r));
+	free(url);
+	r = a.status;
+	if (ret != NULL)
+		*ret = a;
+	else
+		probe_answer_free(&a);
+	return r;
 }
 
 static char *file_text(const char *path)

@@ -44,10 +44,16 @@ const char *stack_topic(struct stack *st, const char *topic) NONNULL;
 void stack_topic_create(struct stack *st, const char *topic, int partitions) NONNULL;
 
 /* A service binary ("waddle-router") with KAFKA_BROKERS, TOPIC_PREFIX, DATABASE_URL and
- * DATABASE_READ_URL of the role, ADMIN_LISTEN on a free port, SEALING_KEY_FILE, and env (ends with
+ * DATABASE_READ_URL of the role, ADMIN_LISTEN (the router: HTTP_LISTEN too) on a free port, SEALING_KEY_FILE, and env (ends with
  * NULL, may be NULL; wins over those).  Started; not waited for. */
 struct child *stack_service(struct stack *st, const char *binary, const char *role,
 			    const char *const *env) RETURNS_NONNULL;
+/* "X-API-Key: wbot_...": a new key of that type, as a header; free(). */
+char *stack_key(struct stack *st, const char *name, const char *type) RETURNS_NONNULL;
+/* One request to a service's HTTP_LISTEN: its status, the answer in *ret (may be NULL).  key: a
+ * header, or NULL; body: JSON, or NULL. */
+int stack_ask(struct child *service, const char *method, const char *path, const char *key, const char *body,
+	      struct probe_answer *ret);
 /* The command line tool: `waddle <words>`; exit status, output in *out (free()) unless NULL. */
 int stack_waddle(struct stack *st, char **out, const char *const *words);
 
