@@ -318,16 +318,6 @@ static void tell_part(struct slot *s, const struct db_result *res, const struct 
 		tell(s, s->from, res, each ? s->from - first : -1, err);
 }
 
-static bool is_data(const struct err *err)
-{
-	static const char classes[][3] = { "21", "22", "23", "44", "54" };
-
-	for (size_t i = 0; i < ARRAY_LEN(classes); i++)
-		if (strncmp(err->sqlstate, classes[i], 2) == 0)
-			return true;
-	return false;
-}
-
 static bool may_repeat(const struct batch *b, const struct err *err)
 {
 	if (b->closing || db_is_gone(b))
@@ -353,9 +343,9 @@ static void failed(struct slot *s)
 	struct batch *b = s->b;
 	int rows = s->to - s->from;
 
-	if (is_data(&s->err) && rows > 1 && !db_is_gone(b)) {
+	if (err_is_data(&s->err) && rows > 1 && !db_is_gone(b)) {
 		s->part = rows / 2;
-	} else if (is_data(&s->err)) {
+	} else if (err_is_data(&s->err)) {
 		s->part = 1;
 		tell_part(s, NULL, &s->err);
 	} else if (may_repeat(b, &s->err)) {

@@ -171,11 +171,6 @@ struct flight *flight_new(struct collector *c)
 	return f;
 }
 
-static struct db_param opt(struct str s)
-{
-	return s.p == NULL ? DB_NULL : DB_STR(s);
-}
-
 int collector_store(struct collector *c, const struct inbound *in, collector_stored *done, void *arg)
 {
 	const struct event *e = in->event;
@@ -219,7 +214,7 @@ int collector_store(struct collector *c, const struct inbound *in, collector_sto
 	if (r == 0) {
 		const struct db_param row[STORE_COLUMNS] = {
 			DB_STR(e->event_id), DB_STR(e->dedupe_key), DB_STR(in->event_type), DB_STR(platform_ids),
-			DB_STR(in->raw), DB_TIME(e->occurred_at_ms), DB_STR(e->entity), opt(message),
+			DB_STR(in->raw), DB_TIME(e->occurred_at_ms), DB_STR(e->entity), db_opt(message),
 			DB_STR(((struct str){ traceparent + 3, 32 })),
 			in->activity != NULL ? DB_STR(str_of(in->activity)) : DB_NULL, DB_STR(e->user.id),
 			DB_STR(e->user.name), DB_INT(in->points), DB_INT(in->quantity),

@@ -43,6 +43,9 @@ struct db_param {
 #define DB_BYTES(v) ((struct db_param){ .type = DBP_BYTES, .s = (v) })
 #define DB_ARRAY(p, count) ((struct db_param){ .type = DBP_ARRAY, .array = (p), .n = (count) })
 
+/* STR_NONE is NULL; an empty text is a text. */
+static inline struct db_param db_opt(struct str s) { return s.p == NULL ? DB_NULL : DB_STR(s); }
+
 struct db_conf {
 	struct str write_url, read_url; /* read_url empty: reads go to write_url */
 	int write_conns, read_conns;    /* 0: 4 each */

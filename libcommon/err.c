@@ -147,6 +147,16 @@ enum err_kind err_kind(const struct err *err)
 	return ERR_BROKEN;
 }
 
+bool err_is_data(const struct err *err)
+{
+	static const char classes[][3] = { "21", "22", "23", "44", "54" };
+
+	for (size_t i = 0; i < ARRAY_LEN(classes); i++)
+		if (strncmp(err->sqlstate, classes[i], 2) == 0)
+			return true;
+	return false;
+}
+
 const char *err_kind_name(enum err_kind kind)
 {
 	static const char *const names[] = {

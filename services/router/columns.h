@@ -35,10 +35,4 @@ static inline void columns_params(const struct columns *c, struct db_param *out)
 #define ROW(...) (const struct db_param[]){ __VA_ARGS__ }, \
 	sizeof((const struct db_param[]){ __VA_ARGS__ }) / sizeof(struct db_param)
 
-/* NULL stays NULL. */
-static inline struct db_param column_opt(struct str s)
-{
-	return s.p == NULL ? DB_NULL : DB_STR(s);
-}
-
 #endif

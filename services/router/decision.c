@@ -157,7 +157,7 @@ void decision_add(struct decisions *d, struct work *w)
 	const struct place *place = w->place != NULL ? cache_value(w->place) : NULL;
 
 	columns_add(&d->cols,
-	            ROW(DB_STR(w->ev.event_id), DB_TIME(w->ev.received_at_ms), column_opt(w->ev.dedupe_key),
+	            ROW(DB_STR(w->ev.event_id), DB_TIME(w->ev.received_at_ms), db_opt(w->ev.dedupe_key),
 	                DB_STR(str_of(verdict_names[w->verdict])), DB_INT(verdict_codes[w->verdict]),
 	                DB_STR(w->ev.entity), place != NULL ? DB_INT(place->entity_id) : DB_NULL,
 	                place != NULL ? DB_INT(place->community_id) : DB_NULL, DB_STR(w->ev.platform),

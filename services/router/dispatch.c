@@ -142,7 +142,7 @@ static void execution_row(struct turn *t, struct columns *cols, struct work *w, 
 	                      DB_STR(w->ev.user.id), DB_STR(w->ev.user.name), DB_STR(w->ev.message_content),
 	                      DB_STR(params_json(t->mem, c->cmd->params)), DB_STR(c->route->location_url),
 	                      DB_STR(body), DB_STR(str_of(w->session_id)), DB_STR(w->ev.event_id),
-	                      DB_STR(str_of(w->trace_id)), DB_STR(c->route->module), column_opt(w->ev.reply_ref),
+	                      DB_STR(str_of(w->trace_id)), DB_STR(c->route->module), db_opt(w->ev.reply_ref),
 	                      DB_INT(c->route->timeout_ms), DB_INT(c->grant->permission_id),
 	                      DB_STR(str_of(trigger_names[c->trigger]))));
 }
@@ -272,8 +272,7 @@ static void committed(void *arg, const struct db_result *res, const struct err *
 		fill(d);
 		return;
 	}
-	/* Classes 22 and 23: the data of one row.  Everything else may pass with time. */
-	data = strncmp(err->sqlstate, "22", 2) == 0 || strncmp(err->sqlstate, "23", 2) == 0;
+	data = err_is_data(err);
 	if (data && t->n_works == 1) {
 		struct work *w = CONTAINER_OF(list_pop(&t->works), struct work, node);
 

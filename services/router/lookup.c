@@ -137,6 +137,8 @@ static void *routes_value(const struct db_result *res, int row, int n, size_t *b
 		to->rate_limit = (uint32_t)db_int(res, i, 3);
 		to->min_role = role_of(db_str(res, i, 4), ROLE_OWNER);
 		to->auth_required = db_bool(res, i, 5);
+		to->priority = (int)db_int(res, i, 8);
+		to->parallel = db_bool(res, i, 9);
 		to->module_id = put(&at, db_str(res, i, 6));
 		to->module = str_cut(to->module_id, ':', &rest);
 		to->location_url = put(&at, url);
@@ -304,7 +306,7 @@ static const struct spec specs[LOOKUP_KINDS] = {
 		.columns = 1,
 		.split = split_fields,
 		.sql = "SELECT k.i, c.id, c.timeout, c.rate_limit, c.min_role, c.auth_required, c.module_id, "
-		       "c.location_url FROM unnest($1::text[]) WITH ORDINALITY AS k(name, i) "
+		       "c.location_url, c.priority, c.execution_mode = 'parallel' FROM unnest($1::text[]) WITH ORDINALITY AS k(name, i) "
 		       "JOIN commands c ON c.prefix = left(k.name, 1) AND c.command = substr(k.name, 2) "
 		       "AND c.is_active AND c.trigger_type IN ('command', 'both') "
 		       "ORDER BY k.i, c.priority, c.id",

@@ -24,6 +24,8 @@ struct route {                          /* one row of commands */
 	int64_t    id, timeout_ms;
 	uint32_t   rate_limit;          /* per minute, 0: none */
 	int        min_role;            /* enum role */
+	int        priority;            /* smaller first, then by id */
+	bool       parallel;            /* does not wait for those before it, nor they for it */
 	bool       auth_required;
 	struct str module_id, module;   /* "workflow:<uuid>" and "workflow" */
 	struct str topic;               /* "waddle.commands.memories"; empty: not a Kafka module */

@@ -38,7 +38,7 @@ static void stored(void *arg, const struct db_result *res, const struct err *err
 	bool data;
 
 	(void)res;
-	data = err != NULL && (strncmp(err->sqlstate, "22", 2) == 0 || strncmp(err->sqlstate, "23", 2) == 0);
+	data = err != NULL && err_is_data(err);
 	if (err != NULL && !data) {
 		log_rarely(5000, L_WARN, NULL, "registry_retry", "a registration will be stored again: %s",
 		           err->text);

@@ -243,7 +243,7 @@ static void rested(void *arg)
 static void failed(struct batch *b, const struct err *err)
 {
 	struct replies *p = b->p;
-	bool data = strncmp(err->sqlstate, "22", 2) == 0 || strncmp(err->sqlstate, "23", 2) == 0;
+	bool data = err_is_data(err);
 
 	if (data && b->n == 1) {
 		reject(b->at[0], "database", err);
@@ -322,7 +322,7 @@ static void explained(void *arg, const struct db_result *res, const struct err *
 
 /* What the response said goes along through the statement: a join of its parts would be a nested
  * loop, because PostgreSQL cannot know how many rows an array or an UPDATE gives. */
-#define FOUND "x.*, e.created_at, e.entity_id, e.community_id, e.user_id, e.event_id, " \
+#define FOUND "x.*, e.next_id, e.next_module, e.created_at, e.entity_id, e.community_id, e.user_id, e.event_id, " \
 	"e.trace_id, e.reply_ref, e.request_payload #>> '{event_data,message_id}' AS message_id, " \
 	"coalesce(e.error_message = 'timeout' AND e.completed_at < now(), false) AS late"
 #define STORE(AND_WHEN) \
@@ -340,7 +340,7 @@ static void explained(void *arg, const struct db_result *res, const struct err *
 	"least(extract(epoch FROM clock_timestamp() - e.created_at) * 1000, 2147483647)::integer), " \
 	"completed_at = coalesce(e.completed_at, now()) FROM x " \
 	"WHERE x.settles AND e.execution_id = x.execution_id AND e.module_name = x.module_name " \
-	AND_WHEN "RETURNING " FOUND "), " \
+	AND_WHEN "RETURNING " FOUND "), " RELEASES_NEXT ", " \
 	"f AS (SELECT * FROM u UNION ALL SELECT " FOUND " FROM x JOIN command_executions e " \
 	"ON e.execution_id = x.execution_id AND e.module_name = x.module_name " \
 	AND_WHEN \
@@ -370,11 +370,6 @@ static const char why_sql[] =
 	"SELECT x.i, e.module_name FROM unnest($1::integer[], $2::uuid[]) AS x(i, execution_id) "
 	"JOIN LATERAL (SELECT module_name FROM command_executions c WHERE c.execution_id = x.execution_id LIMIT 1) e "
 	"ON true ORDER BY x.i";
-
-static struct db_param opt(struct str s)
-{
-	return s.n == 0 ? DB_NULL : DB_STR(s);
-}
 
 /* Whether an earlier response of this batch settles the same execution. */
 static bool settled_before(const struct batch *b, size_t n, struct str execution_id)
@@ -412,9 +407,9 @@ static bool batch_begin(struct replies *p, struct batch *b, enum pass pass)
 		const struct db_param row[COLUMNS] = {
 			DB_INT((int64_t)i), DB_STR(a->execution_id), DB_INT(a->response_index),
 			DB_STR(a->module_name), DB_BOOL(a->success), DB_BOOL(a->final),
-			DB_STR(str_of(actions[a->response_action])), opt(a->response_data), opt(a->chat_message),
-			opt(a->error_message), DB_INT(a->processing_time_ms), DB_BOOL(a->private),
-			opt(a->session_id), DB_BOOL(a->final && !settled_before(b, i, a->execution_id)),
+			DB_STR(str_of(actions[a->response_action])), db_opt(a->response_data), db_opt(a->chat_message),
+			db_opt(a->error_message), DB_INT(a->processing_time_ms), DB_BOOL(a->private),
+			db_opt(a->session_id), DB_BOOL(a->final && !settled_before(b, i, a->execution_id)),
 			/* Chat has nothing more to tell; of the others the database reads what it keeps. */
 			a->response_action == ACTION_CHAT ? DB_NULL : DB_STR(y->m->value),
 			y->created_ms != 0 ? DB_TIME(y->created_ms) : DB_NULL,

@@ -145,6 +145,14 @@ bool rules_act(struct work *w);
 /* A bus_sent for messages counted in w->unacked. */
 void work_acknowledged(void *work, const struct err *err);
 
+/* Part of every statement that settles executions, to stand behind its u, the settled rows with their
+ * created_at and next_id: the next link of each chain may go (router.md 10).  Without chains it finds
+ * nothing to look for. */
+#define RELEASES_NEXT \
+	"released AS (UPDATE command_executions n SET waits = 'turn', queued_at = now() FROM u " \
+	"WHERE u.next_id IS NOT NULL AND n.execution_id = u.next_id AND n.created_at = u.created_at " \
+	"AND n.waits = 'link')"
+
 /* dispatch.c */
 struct dispatch *dispatch_open(struct router *r) RETURNS_NONNULL;
 void dispatch_add(struct dispatch *d, struct work *w);

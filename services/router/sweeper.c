@@ -138,7 +138,7 @@ static void sweep(void *arg)
 		                 "execution_time_ms = least(extract(epoch FROM now() - e.created_at) * 1000, "
 		                 "2147483647)::integer "
 		                 "FROM due WHERE e.execution_id = due.execution_id AND e.created_at = "
-		                 "due.created_at RETURNING e.*) "
+		                 "due.created_at RETURNING e.*), " RELEASES_NEXT " "
 		                 "SELECT u.execution_id, n.platform, n.address, n.server_id, n.channel_id, "
 		                 "u.user_id, u.reply_ref, "
 		                 "u.request_payload #>> '{event_data,message_id}', c.command, "

@@ -116,6 +116,26 @@ static void a_long_text_is_cut_between_characters(void **state)
 	assert_true(str_starts(str_of(err.text), STR("deeper \xc3\xa9 and deeper 19: ")));
 }
 
+static void a_row_s_own_data_is_told_from_everything_else(void **state)
+{
+	static const char *const data[] = { "21000", "22P02", "23505", "44000", "54000" },
+				 *const other[] = { "", "08006", "25006", "40001", "42P01", "53100", "57014" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(data); i++) {
+		struct err err = { .code = -EINVAL };
+
+		memcpy(err.sqlstate, data[i], 6);
+		assert_true(err_is_data(&err));
+	}
+	for (size_t i = 0; i < ARRAY_LEN(other); i++) {
+		struct err err = { .code = -EINVAL };
+
+		memcpy(err.sqlstate, other[i], strlen(other[i]) + 1);
+		assert_false(err_is_data(&err));
+	}
+}
+
 static void each_code_and_sqlstate_tells_what_to_do(void **state)
 {
 	static const struct { int code; const char *sqlstate; enum err_kind kind; int status; } cases[] = {
@@ -168,6 +188,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(set_keeps_code_and_text_and_returns_the_code),
 		cmocka_unit_test(set_forgets_an_older_sqlstate),
+		cmocka_unit_test(a_row_s_own_data_is_told_from_everything_else),
 		cmocka_unit_test(nobody_has_to_want_the_reason),
 		cmocka_unit_test(sys_appends_the_words_for_errno),
 		cmocka_unit_test(text_is_never_empty),
