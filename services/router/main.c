@@ -1,6 +1,7 @@
 /* waddle-router - resolves chat to commands, and modules' answers to messages. */
 #include "router.h"
 #include "api.h"
+#include "coordination.h"
 #include "cache.h"
 #include "clock.h"
 #include "config.h"
@@ -55,6 +56,7 @@ static int start(struct service *s, struct err *err)
 	r->limit = limit_open(LIMIT_KEYS);
 	r->dispatch = dispatch_open(r);
 	r->sweeper = sweeper_open(r);
+	r->coordination = coordination_open(r);
 	db_listen(r->db, "waddle_invalidate", changed, r);
 	r->intake = intake_open(r, err);
 	r->replies = r->intake != NULL ? replies_open(r, err) : NULL;
@@ -89,12 +91,14 @@ static void stop(struct service *s)
 	replies_close(r->replies);
 	registrar_close(r->registrar);
 	sweeper_close(r->sweeper);
+	coordination_close(r->coordination);
 	lookup_close(r->lookup);
 	limit_close(r->limit);
 }
 
 static struct metric *const *const metrics[] = {
 	intake_metrics, lookup_metrics, dispatch_metrics, replies_metrics, sweeper_metrics, api_keys_metrics,
+	coordination_metrics,
 	cache_metrics, db_metrics, bus_metrics, NULL,
 };
 

@@ -44,6 +44,7 @@ struct router {
 	struct api      *api;
 	struct api_keys *keys;
 	int64_t          began_mono_ms;
+	struct coordination *coordination;
 	/* Highest position a community's readers must see.  Communities that share a slot share the
 	 * higher one: a read goes to the primary a little more often, never a stale answer. */
 	uint64_t lsn[LSN_SLOTS];
