@@ -7,20 +7,13 @@
 
 enum { LIMIT_MAGIC = 0x11a1700, KEY_MAGIC = 0x11a1701, FIRST_STAMPS = 4 };
 
-struct counts {
-	int64_t start_ms;
-	uint32_t accepted, refused;
-};
-
 struct limit_key {
 	unsigned magic;
 	struct hash_node node;
-	struct list by_use, changed;
+	struct list by_use;
 	int64_t window_ms; /* of the rule it was last judged by */
-	int64_t seen_ms;   /* newest instant, accepted or not */
 	int64_t *stamps;   /* stamps[first] .. stamps[first + n - 1], rising */
 	size_t first, n, cap;
-	struct counts now, before; /* before: an earlier window not exported yet */
 	size_t key_n;
 	char key[];
 };
@@ -30,7 +23,6 @@ struct limit {
 	size_t max_keys;
 	struct hash_table keys;
 	struct list by_use; /* first: used last */
-	struct list changed;
 };
 
 METRIC(evicted, METRIC_COUNTER, "waddle_limit_evicted_total",
@@ -63,8 +55,6 @@ static void key_free(struct limit *l, struct limit_key *k)
 {
 	hash_del(&l->keys, &k->node);
 	list_del(&k->by_use);
-	if (list_linked(&k->changed))
-		list_del(&k->changed);
 	count_keys(-1);
 	free(k->stamps);
 	NOT_A_MORE(k, KEY_MAGIC);
@@ -95,7 +85,6 @@ static struct limit_key *key_make(struct limit *l, struct str key, uint64_t hash
 		k = xnew_(1, sizeof *k + key.n);
 		MAKE_A(k, KEY_MAGIC);
 		list_init(&k->by_use);
-		list_init(&k->changed);
 		k->key_n = key.n;
 		if (key.n > 0)
 			memcpy(k->key, key.p, key.n);
@@ -107,12 +96,6 @@ static struct limit_key *key_make(struct limit *l, struct str key, uint64_t hash
 	return k;
 }
 
-static void mark_changed(struct limit *l, struct limit_key *k)
-{
-	if (!list_linked(&k->changed))
-		list_add_tail(&l->changed, &k->changed);
-}
-
 struct limit *limit_open(size_t max_keys)
 {
 	struct limit *l = XNEW(struct limit);
@@ -121,7 +104,6 @@ struct limit *limit_open(size_t max_keys)
 	MAKE_A(l, LIMIT_MAGIC);
 	l->max_keys = max_keys;
 	list_init(&l->by_use);
-	list_init(&l->changed);
 	return l;
 }
 
@@ -180,18 +162,6 @@ static int64_t judged_at(struct limit_key *k, int64_t window_ms, int64_t now_ms)
 	return now_ms;
 }
 
-/* The window the counts belong to; an earlier one is kept once, for the export. */
-static void roll(struct limit_key *k, int64_t t_ms)
-{
-	int64_t start = t_ms - t_ms % k->window_ms;
-
-	if (start == k->now.start_ms || (start < k->now.start_ms && k->now.start_ms - start <= k->window_ms))
-		return;
-	if (list_linked(&k->changed) && (k->now.accepted > 0 || k->now.refused > 0))
-		k->before = k->now;
-	k->now = (struct counts){ .start_ms = start };
-}
-
 static int64_t wait_for(const int64_t *stamps, size_t n, struct limit_rule rule, int64_t now_ms)
 {
 	if (rule.max == 0)
@@ -211,18 +181,12 @@ int64_t limit_take(struct limit *l, struct str key, struct limit_rule rule, int6
 	k = key_make(l, key, hash_of(key), now_ms);
 	k->window_ms = rule.window_ms;
 	t = judged_at(k, rule.window_ms, now_ms);
-	k->seen_ms = t;
 	expire(k, t, rule.window_ms);
-	roll(k, t);
-	mark_changed(l, k);
 	wait = wait_for(k->stamps + k->first, k->n, rule, now_ms);
-	if (wait > 0) {
-		k->now.refused++;
+	if (wait > 0)
 		return wait;
-	}
 	stamps_reserve(k);
 	k->stamps[k->first + k->n++] = t;
-	k->now.accepted++;
 	return 0;
 }
 
@@ -253,97 +217,6 @@ void limit_give_back(struct limit *l, struct str key)
 	if (k == NULL || k->n == 0)
 		return;
 	k->n--;
-	if (k->now.accepted > 0)
-		k->now.accepted--;
-	mark_changed(l, k);
-}
-
-void limit_export(struct limit *l, struct str prefix, int64_t now_ms,
-		  void (*fn)(void *arg, const struct limit_state *st), void *arg)
-{
-	IS_A(l, LIMIT_MAGIC);
-	LIST_EACH (n, tmp, &l->changed) {
-		struct limit_key *k = CONTAINER_OF(n, struct limit_key, changed);
-		struct limit_state st = { .key = key_text(k), .window_ms = k->window_ms };
-
-		if (!str_starts(st.key, prefix))
-			continue;
-		expire(k, now_ms < k->seen_ms ? now_ms : k->seen_ms, k->window_ms);
-		if (k->before.accepted > 0 || k->before.refused > 0) {
-			st.window_start_ms = k->before.start_ms;
-			st.accepted = k->before.accepted;
-			st.refused = k->before.refused;
-			fn(arg, &st);
-			k->before = (struct counts){ 0 };
-		}
-		st.window_start_ms = k->now.start_ms;
-		st.accepted = k->now.accepted;
-		st.refused = k->now.refused;
-		st.stamps_ms = k->stamps + k->first;
-		st.n_stamps = k->n;
-		fn(arg, &st);
-		list_del(&k->changed);
-	}
-}
-
-/* Merges two rising arrays; *ret_only_ours counts ours at or after `since` the other has not. */
-static size_t merge(const int64_t *a, size_t na, const int64_t *b, size_t nb, int64_t since, int64_t *out,
-		    uint32_t *ret_only_ours)
-{
-	size_t i = 0, j = 0, n = 0;
-
-	*ret_only_ours = 0;
-	while (i < na || j < nb) {
-		bool ours = j == nb || (i < na && a[i] < b[j]);
-		bool both = i < na && j < nb && a[i] == b[j];
-
-		if (ours && a[i] >= since)
-			++*ret_only_ours;
-		out[n++] = ours ? a[i] : b[j];
-		i += ours || both;
-		j += !ours;
-	}
-	return n;
-}
-
-void limit_import(struct limit *l, const struct limit_state *st)
-{
-	struct limit_key *k;
-	int64_t *all;
-	uint32_t only_ours;
-
-	IS_A(l, LIMIT_MAGIC);
-	ASSERT(st->window_ms > 0);
-	k = key_make(l, st->key, hash_of(st->key), st->window_start_ms);
-	all = XNEW_N(int64_t, k->n + st->n_stamps + 1);
-	k->cap = k->n + st->n_stamps + 1;
-	k->n = merge(k->n > 0 ? k->stamps + k->first : NULL, k->n, st->stamps_ms, st->n_stamps,
-		     st->window_start_ms, all, &only_ours);
-	free(k->stamps);
-	k->stamps = all;
-	k->first = 0;
-	if (st->window_start_ms >= k->now.start_ms) {
-		uint32_t refused = st->window_start_ms == k->now.start_ms && k->now.refused > st->refused
-					   ? k->now.refused
-					   : st->refused;
-
-		k->now = (struct counts){ st->window_start_ms, st->accepted + only_ours, refused };
-	}
-	if (k->window_ms == 0)
-		k->window_ms = st->window_ms;
-	if (k->n > 0 && newest(k) > k->seen_ms)
-		k->seen_ms = newest(k);
-}
-
-void limit_forget(struct limit *l, struct str prefix)
-{
-	IS_A(l, LIMIT_MAGIC);
-	LIST_EACH (n, tmp, &l->by_use) {
-		struct limit_key *k = CONTAINER_OF(n, struct limit_key, by_use);
-
-		if (str_starts(key_text(k), prefix))
-			key_free(l, k);
-	}
 }
 
 size_t limit_keys(const struct limit *l)

@@ -120,132 +120,6 @@ static void the_key_idle_longest_is_forgotten_when_there_are_too_many(void **sta
 	limit_close(l);
 }
 
-/* --- handing over ------------------------------------------------------------------------- */
-
-struct copied {
-	struct limit_state st[64];
-	char key[64][32];
-	int64_t stamps[64][64];
-	size_t n;
-};
-
-static void copy(void *arg, const struct limit_state *st)
-{
-	struct copied *c = arg;
-
-	if (c->n == ARRAY_LEN(c->st) || st->n_stamps > 64)
-		return;
-	snprintf(c->key[c->n], sizeof c->key[0], STR_FMT, STR_ARG(st->key));
-	if (st->n_stamps > 0)
-		memcpy(c->stamps[c->n], st->stamps_ms, st->n_stamps * sizeof(int64_t));
-	c->st[c->n] = *st;
-	c->st[c->n].key = str_of(c->key[c->n]);
-	c->st[c->n].stamps_ms = c->stamps[c->n];
-	c->n++;
-}
-
-static void only_what_changed_under_the_prefix_is_exported(void **state)
-{
-	struct limit *l = limit_open(100);
-	struct copied c = { 0 };
-
-	(void)state;
-	assert_int_equal(limit_take(l, STR("p1:a"), five_a_minute, 61000), 0);
-	assert_int_equal(limit_take(l, STR("p1:a"), five_a_minute, 62000), 0);
-	assert_int_equal(limit_take(l, STR("p2:a"), five_a_minute, 62000), 0);
-	limit_export(l, STR("p1:"), 63000, copy, &c);
-	assert_int_equal(c.n, 1);
-	assert_string_equal(c.key[0], "p1:a");
-	assert_int_equal(c.st[0].window_start_ms, 60000);
-	assert_int_equal(c.st[0].window_ms, 60000);
-	assert_int_equal(c.st[0].accepted, 2);
-	assert_int_equal(c.st[0].refused, 0);
-	assert_int_equal(c.st[0].n_stamps, 2);
-	assert_int_equal(c.stamps[0][1], 62000);
-	c.n = 0;
-	limit_export(l, STR("p1:"), 63000, copy, &c);
-	assert_int_equal(c.n, 0);
-	limit_export(l, STR_NONE, 63000, copy, &c);
-	assert_int_equal(c.n, 1);
-	assert_string_equal(c.key[0], "p2:a");
-	limit_close(l);
-}
-
-static void counts_of_the_window_before_are_exported_first(void **state)
-{
-	struct limit *l = limit_open(100);
-	struct limit_rule two = { 2, 60000 };
-	struct copied c = { 0 };
-
-	(void)state;
-	assert_int_equal(limit_take(l, STR("a"), two, 59000), 0);
-	assert_int_equal(limit_take(l, STR("a"), two, 59500), 0);
-	assert_true(limit_take(l, STR("a"), two, 59900) > 0);
-	assert_true(limit_take(l, STR("a"), two, 60100) > 0);
-	limit_export(l, STR_NONE, 60200, copy, &c);
-	assert_int_equal(c.n, 2);
-	assert_int_equal(c.st[0].window_start_ms, 0);
-	assert_int_equal(c.st[0].accepted, 2);
-	assert_int_equal(c.st[0].refused, 1);
-	assert_int_equal(c.st[1].window_start_ms, 60000);
-	assert_int_equal(c.st[1].accepted, 0);
-	assert_int_equal(c.st[1].refused, 1);
-	assert_int_equal(c.st[1].n_stamps, 2);
-	limit_close(l);
-}
-
-static void an_imported_window_goes_on_where_it_was_and_twice_is_once(void **state)
-{
-	struct limit *from = limit_open(100), *to = limit_open(100);
-	struct copied c = { 0 }, again = { 0 };
-
-	(void)state;
-	for (int i = 0; i < 4; i++)
-		assert_int_equal(limit_take(from, STR("a"), five_a_minute, 1000), 0);
-	assert_int_equal(limit_take(to, STR("a"), five_a_minute, 2000), 0);
-	limit_export(from, STR_NONE, 2000, copy, &c);
-	limit_import(to, &c.st[0]);
-	limit_import(to, &c.st[0]);
-	assert_int_equal(limit_take(to, STR("a"), five_a_minute, 3000), 58000);
-	assert_int_equal(limit_peek(to, STR("a"), five_a_minute, 61000), 0);
-	limit_export(to, STR_NONE, 3000, copy, &again);
-	assert_int_equal(again.n, 1);
-	assert_int_equal(again.st[0].accepted, 5);
-	assert_int_equal(again.st[0].refused, 1);
-	assert_int_equal(again.st[0].n_stamps, 5);
-	limit_close(from);
-	limit_close(to);
-}
-
-static void an_export_in_a_backlog_drops_nothing_the_next_old_event_needs(void **state)
-{
-	struct limit *l = limit_open(100);
-	struct limit_rule one = { 1, 60000 };
-	struct copied c = { 0 };
-
-	(void)state;
-	assert_int_equal(limit_take(l, STR("a"), one, 1000), 0);
-	limit_export(l, STR_NONE, 3600000, copy, &c);
-	assert_int_equal(c.st[0].n_stamps, 1);
-	assert_int_equal(limit_take(l, STR("a"), one, 2000), 59000);
-	limit_close(l);
-}
-
-static void a_forgotten_partition_starts_from_nothing(void **state)
-{
-	struct limit *l = limit_open(100);
-	struct limit_rule one = { 1, 60000 };
-
-	(void)state;
-	assert_int_equal(limit_take(l, STR("p1:a"), one, 1), 0);
-	assert_int_equal(limit_take(l, STR("p2:a"), one, 1), 0);
-	limit_forget(l, STR("p1:"));
-	assert_int_equal(limit_keys(l), 1);
-	assert_int_equal(limit_peek(l, STR("p1:a"), one, 2), 0);
-	assert_true(limit_peek(l, STR("p2:a"), one, 2) > 0);
-	limit_close(l);
-}
-
 /* --- the oracle --------------------------------------------------------------------------- */
 
 enum { TAKES = 20000, ORACLE_KEYS = 7 };
@@ -285,28 +159,10 @@ static int64_t oracle_take(struct oracle *o, struct limit_rule r, int64_t now)
 	}
 }
 
-static void table_put(struct copied *table, const struct limit_state *st)
-{
-	struct copied one = { 0 };
-	size_t i = 0;
-
-	copy(&one, st);
-	while (i < table->n && !str_eq(table->st[i].key, st->key))
-		i++;
-	if (i == table->n) {
-		copy(table, st);
-		return;
-	}
-	memcpy(table->stamps[i], one.stamps[0], sizeof one.stamps[0]);
-	table->st[i] = *st;
-	table->st[i].key = str_of(table->key[i]);
-	table->st[i].stamps_ms = table->stamps[i];
-}
-
 static void twenty_thousand_random_takes_agree_with_the_oracle(void **state)
 {
 	static struct oracle oracles[ORACLE_KEYS];
-	struct limit *l = limit_open(ORACLE_KEYS), *other = limit_open(ORACLE_KEYS), *swap;
+	struct limit *l = limit_open(ORACLE_KEYS);
 	const struct limit_rule rules[ORACLE_KEYS] = { { 1, 10 }, { 2, 100 },   { 3, 7 }, { 5, 500 },
 						       { 0, 20 }, { 20, 1000 }, { 7, 61 } };
 	int64_t now = 1700000000000;
@@ -331,25 +187,10 @@ static void twenty_thousand_random_takes_agree_with_the_oracle(void **state)
 			limit_give_back(l, str_of(name));
 			oracles[k].n--;
 		}
-		if (roll(300) == 0) { /* the partition moves: through a table, as in real life */
-			static struct copied table;
-			struct copied c = { 0 };
-
-			limit_export(l, STR_NONE, now, copy, &c);
-			for (size_t j = 0; j < c.n; j++)
-				table_put(&table, &c.st[j]);
-			for (size_t j = 0; j < table.n; j++)
-				limit_import(other, &table.st[j]);
-			limit_forget(l, STR_NONE);
-			swap = l;
-			l = other;
-			other = swap;
-		}
 	}
 	assert_true(accepted > TAKES / 20);
 	assert_true(refused > TAKES / 20);
 	limit_close(l);
-	limit_close(other);
 }
 
 int main(void)
@@ -363,11 +204,6 @@ int main(void)
 		cmocka_unit_test(a_late_event_is_judged_at_the_newest_instant),
 		cmocka_unit_test(a_clock_that_was_an_hour_ahead_costs_one_window_at_most),
 		cmocka_unit_test(the_key_idle_longest_is_forgotten_when_there_are_too_many),
-		cmocka_unit_test(only_what_changed_under_the_prefix_is_exported),
-		cmocka_unit_test(counts_of_the_window_before_are_exported_first),
-		cmocka_unit_test(an_imported_window_goes_on_where_it_was_and_twice_is_once),
-		cmocka_unit_test(an_export_in_a_backlog_drops_nothing_the_next_old_event_needs),
-		cmocka_unit_test(a_forgotten_partition_starts_from_nothing),
 		cmocka_unit_test(twenty_thousand_random_takes_agree_with_the_oracle),
 	};
 
