@@ -280,6 +280,7 @@ static void committed(void *arg, const struct db_result *res, const struct err *
 		w->unacked = 0;
 		intake_reject(w, "database", err);
 	} else {
+		(void)partition_refused(d->r->partitions, err);
 		metric_add(&repeated, 0, 1);
 		log_rarely(5000, L_WARN, NULL, "batch_failed", "%zu events will be tried again%s: %s",
 		           t->n_works, data ? " one by one" : "", err->text);
@@ -369,6 +370,10 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 			intake_done(w);         /* its new owner does it */
 			continue;
 		}
+		if (!partition_ready(d->r->partitions, w->m->at.partition)) {
+			partition_park(d->r->partitions, w);
+			continue;
+		}
 		list_add_tail(&t->works, n);
 		t->n_works++;
 		w->unacked = 0;
@@ -395,6 +400,10 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 	}
 	if (r == 0)
 		r = decisions_send(decided, tx);
+	if (r == 0)
+		r = limits_write(d->r->limits, tx, &t->works, t->mem);
+	if (r == 0)
+		r = partition_guard(d->r->partitions, tx, &t->works, t->mem);
 	if (r != 0) {
 		/* Text was checked at the edge, sizes are bounded: only a bug gets here. */
 		struct err err = { 0 };

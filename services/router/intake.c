@@ -49,6 +49,7 @@ static void release(struct work *w)
 	cache_release(w->person);
 	for (size_t i = 0; i < w->n_cand; i++) {
 		cache_release(w->cand[i].grant_item);
+		limits_release(w->r->limits, &w->cand[i]);
 		w->cand[i] = (struct candidate){ 0 };
 	}
 	w->place = w->routes = w->person = NULL;
@@ -82,6 +83,18 @@ void intake_reject(struct work *w, const char *reason, const struct err *why)
 	give_back(w->r->intake, w);
 }
 
+static void again(void *arg);
+
+/* Its partition is taken and its limits are known. */
+static bool may_judge(struct work *w)
+{
+	if (!partition_ready(w->r->partitions, w->m->at.partition))
+		return false;
+	w->loads += limits_look(w->r->limits, w, again);
+	w->ready = w->loads == 0;
+	return w->ready;
+}
+
 static void settle(struct intake *in, struct part *p)
 {
 	struct list *n;
@@ -89,7 +102,7 @@ static void settle(struct intake *in, struct part *p)
 	while ((n = list_first(&p->queue)) != NULL) {
 		struct work *w = CONTAINER_OF(n, struct work, node);
 
-		if (!w->ready)
+		if (!w->ready || !(bus_msg_void(w->m) || may_judge(w)))
 			return;
 		list_del(&w->node);
 		metric_add(&waiting, 0, (uint64_t)-1);
@@ -114,7 +127,7 @@ static void again(void *arg)
 	if (--w->loads > 0)
 		return;
 	resolve(w);
-	if (w->ready)
+	if (w->ready && (bus_msg_void(w->m) || may_judge(w)))
 		settle(w->r->intake, &w->r->intake->part[w->m->at.partition]);
 }
 
@@ -130,6 +143,47 @@ static bool look(struct work *w, enum lookup_kind kind, const struct str *fields
 		return true;
 	w->loads++;
 	return false;
+}
+
+static struct part *part_of(struct intake *in, int32_t partition)
+{
+	ASSERT(partition >= 0);
+	if (partition >= in->n_parts) {
+		int32_t n = partition + 64;
+		struct part *grown = XNEW_N(struct part, (size_t)n);
+
+		for (int32_t i = 0; i < n; i++) {
+			struct list *q;
+
+			list_init(&grown[i].queue);
+			while (i < in->n_parts && (q = list_pop(&in->part[i].queue)) != NULL)
+				list_add_tail(&grown[i].queue, q);
+		}
+		free(in->part);
+		in->part = grown;
+		in->n_parts = n;
+	}
+	return &in->part[partition];
+}
+
+void intake_go_on(struct intake *in, int32_t partition, struct list *back)
+{
+	struct part *p = part_of(in, partition);
+
+	while (back != NULL && !list_empty(back)) {
+		struct list *last = back->prev;
+
+		list_del(last);
+		list_add_head(&p->queue, last);
+		metric_add(&waiting, 0, 1);
+	}
+	LIST_EACH(n, tmp, &p->queue) {
+		struct work *w = CONTAINER_OF(n, struct work, node);
+
+		if (w->ready && !bus_msg_void(w->m))
+			(void)may_judge(w);     /* all that waited, in one statement */
+	}
+	settle(in, p);
 }
 
 static struct str int_text(int64_t v, char out[24])
@@ -199,27 +253,6 @@ static void trace_of(struct work *w)
 	w->trace_id[n] = '\0';
 }
 
-static struct part *part_of(struct intake *in, int32_t partition)
-{
-	ASSERT(partition >= 0);
-	if (partition >= in->n_parts) {
-		int32_t n = partition + 64;
-		struct part *grown = XNEW_N(struct part, (size_t)n);
-
-		for (int32_t i = 0; i < n; i++) {
-			struct list *q;
-
-			list_init(&grown[i].queue);
-			while (i < in->n_parts && (q = list_pop(&in->part[i].queue)) != NULL)
-				list_add_tail(&grown[i].queue, q);
-		}
-		free(in->part);
-		in->part = grown;
-		in->n_parts = n;
-	}
-	return &in->part[partition];
-}
-
 static bool is_text_command(int message_type)
 {
 	return message_type == MSG_CHAT || message_type == MSG_APP_MENTION;
@@ -252,15 +285,26 @@ static void arrived(void *arg, struct bus_msg *m)
 	list_add_tail(&p->queue, &w->node);
 	metric_add(&waiting, 0, 1);
 	resolve(w);
+	if (w->ready)
+		(void)may_judge(w);             /* so that its limits are read while it waits */
 	settle(in, p);
 }
 
 /* What waits for look-ups finds its messages void and is dropped when they are complete. */
 static void losing(void *arg, struct bus_part at, bool lost)
 {
-	(void)arg;
+	struct intake *in = arg;
+
+	partition_losing(in->r->partitions, at.partition);
 	log_info(NULL, "partition_lost", STR_FMT " %d%s", STR_ARG(at.topic), at.partition,
 	         lost ? ", without warning" : "");
+}
+
+static void gained(void *arg, struct bus_part at)
+{
+	struct intake *in = arg;
+
+	partition_gained(in->r->partitions, at.partition);
 }
 
 struct intake *intake_open(struct router *r, struct err *err)
@@ -269,7 +313,7 @@ struct intake *intake_open(struct router *r, struct err *err)
 	struct intake *in = XNEW(struct intake);
 	struct bus_consumer c = {
 		.group = "waddle.router", .topics = from, .max_held = (int)r->settings->events_held,
-		.message = arrived, .losing = losing, .arg = in,
+		.message = arrived, .gained = gained, .losing = losing, .arg = in,
 	};
 
 	in->r = r;

@@ -106,24 +106,6 @@ static bool holds_all(const struct person *p, struct js_list labels)
 	return true;
 }
 
-static enum verdict within_limit(struct work *w, struct candidate *c)
-{
-	const struct place *place = cache_value(w->place);
-	char text[512];
-	int n;
-
-	if (c->route->rate_limit == 0)
-		return VERDICT_PENDING;
-	n = snprintf(text, sizeof text, "%lld:%lld:" STR_FMT, (long long)c->route->id,
-	             (long long)place->entity_id, STR_ARG(w->ev.user.id));
-	if (n < 0 || (size_t)n >= sizeof text)
-		n = sizeof text - 1;    /* ids are at most 255 code points; longer ones share a window */
-	c->retry_after_ms = limit_take(w->r->limit, (struct str){ text, (size_t)n },
-	                               (struct limit_rule){ c->route->rate_limit, 60000 },
-	                               w->ev.received_at_ms);
-	return c->retry_after_ms > 0 ? VERDICT_RATE_LIMITED : VERDICT_PENDING;
-}
-
 static enum verdict judge_one(struct work *w, struct candidate *c, int role)
 {
 	const struct person *person = w->person != NULL ? cache_value(w->person) : NULL;
@@ -141,7 +123,7 @@ static enum verdict judge_one(struct work *w, struct candidate *c, int role)
 		return VERDICT_AUTH_REQUIRED;
 	if (c->route->topic.n == 0)
 		return VERDICT_UNREACHABLE;     /* only Kafka modules can be reached */
-	return within_limit(w, c);
+	return limits_take(w, c);
 }
 
 void judge_sum(struct work *w)

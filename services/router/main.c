@@ -10,8 +10,6 @@
 #include "metrics.h"
 #include "service.h"
 
-enum { LIMIT_KEYS = 200000 };
-
 static const struct cfg_var vars[] = {
 	CFG(struct router_settings, batch_rows, "BATCH_ROWS", CFG_INT, "512",
 	    "Events or responses in one transaction.", .min = 1, .max = 2048),
@@ -21,6 +19,8 @@ static const struct cfg_var vars[] = {
 	    "Events taken from the broker and not finished; more stay there.", .min = 1, .max = 65536),
 	CFG(struct router_settings, responses_held, "RESPONSES_HELD", CFG_INT, "2048",
 	    "Responses taken from the broker and not finished.", .min = 1, .max = 65536),
+	CFG(struct router_settings, limit_keys, "LIMIT_KEYS", CFG_INT, "200000",
+	    "Rate limit windows kept in memory; others are read when needed.", .min = 1, .max = 10000000),
 	{ 0 }
 };
 
@@ -53,7 +53,8 @@ static int start(struct service *s, struct err *err)
 		return err->code;
 	r->db = db_open(s, &conf);
 	r->lookup = lookup_open(s, r->db);
-	r->limit = limit_open(LIMIT_KEYS);
+	r->limits = limits_open(r);
+	r->partitions = partitions_open(r);
 	r->dispatch = dispatch_open(r);
 	r->sweeper = sweeper_open(r);
 	r->coordination = coordination_open(r);
@@ -93,12 +94,14 @@ static void stop(struct service *s)
 	sweeper_close(r->sweeper);
 	coordination_close(r->coordination);
 	lookup_close(r->lookup);
-	limit_close(r->limit);
+	partitions_close(r->partitions);
+	limits_close(r->limits);
 }
 
 static struct metric *const *const metrics[] = {
 	intake_metrics, lookup_metrics, dispatch_metrics, replies_metrics, sweeper_metrics, api_keys_metrics,
 	coordination_metrics,
+	partition_metrics, limits_metrics, window_metrics,
 	cache_metrics, db_metrics, bus_metrics, NULL,
 };
 

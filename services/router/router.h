@@ -16,16 +16,18 @@
 #include "bus.h"
 #include "db.h"
 #include "envelope.h"
-#include "limit.h"
+#include "limits.h"
 #include "list.h"
 #include "lookup.h"
 #include "parse.h"
+#include "partition.h"
 #include "verdict.h"
 
 enum { MAX_CANDIDATES = 8, LSN_SLOTS = 1 << 14 };
 
 struct router_settings {
 	int64_t batch_rows, batches_in_flight, events_held, responses_held;
+	int64_t limit_keys;
 };
 
 struct router {
@@ -35,7 +37,8 @@ struct router {
 	struct db      *db;
 	struct bus     *bus;
 	struct lookup  *lookup;
-	struct limit   *limit;
+	struct limits  *limits;
+	struct partitions *partitions;
 	struct intake  *intake;
 	struct dispatch *dispatch;
 	struct replies *replies;
@@ -66,6 +69,7 @@ struct candidate {
 	int64_t             rule_id;    /* the string rule that runs it, 0: none */
 	enum verdict        verdict;
 	int64_t             retry_after_ms;     /* rate_limited */
+	struct candidate_limit limit;
 	char                execution_id[37];
 };
 
@@ -105,6 +109,9 @@ enum { WORK_MAGIC = 0x40073402 };
 struct intake *intake_open(struct router *r, struct err *err) MUST_CHECK;
 void intake_drain(struct intake *in);
 void intake_close(struct intake *in);
+/* Its events may be judged now, or are void by now.  back (may be NULL): works that were judged
+ * and came to nothing, to be judged again before the others. */
+void intake_go_on(struct intake *in, int32_t partition, struct list *back);
 /* The event is finished: its offset may be stored. */
 void intake_done(struct work *w);
 /* Can never succeed: dead letter. */
