@@ -10,7 +10,7 @@ BUILD   ?= build
 B       := $(BUILD)/$(MODE)
 WERROR  ?= -Werror
 Q       := $(if $(V),,@)
-PKGS    := libpq libevent libevent_openssl json-c rdkafka libcurl openssl libical icu-uc
+PKGS    := libpq libevent libevent_openssl json-c rdkafka libcurl openssl libical icu-uc icu-i18n libhs
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
            -Wwrite-strings -Wcast-qual -Wformat=2 -Wvla -Wswitch-enum -Wundef \
            $(if $(findstring clang,$(CC)),,-Wduplicated-cond -Wlogical-op)
@@ -79,22 +79,28 @@ $B/eventsub: $B/tests/harness/eventsub.o
 $B/libcommon.a: $(COMMON)
 	@printf '  AR   %s\n' $@
 	$(Q)rm -f $@ && ar rcs $@ $^
+# Parts of services come after the pattern's own prerequisites; the archive must be read last.
+objects_first = $(filter %.o,$^) $(filter %.a,$^)
 $B/tests/unit/test_%: $B/tests/unit/test_%.o $(HARNESS) $B/libcommon.a
 	@printf '  LD   %s\n' $@
-	$(Q)$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(ALL_L)
+	$(Q)$(CC) $(CFLAGS) -o $@ $(objects_first) -lcmocka $(ALL_L)
 $B/tests/unit/test_router_parse: $B/services/router/parse.o
 $B/tests/unit/test_router_sign: $B/services/router/sign.o $B/services/router/sign_aws.o
 $B/tests/unit/test_eventsub_map $B/tests/fuzz/fuzz_eventsub $B/fuzz/fuzz_eventsub: $B/services/collector-twitch/eventsub.o
 $B/tests/fuzz/fuzz_command $B/fuzz/fuzz_command: $B/services/router/parse.o
+RULES   := $(addprefix $B/services/router/,rules.o fold.o)
+$B/tests/unit/test_rules $B/bench/bench_rules: $(RULES)
+$B/tests/unit/test_fold: $B/services/router/fold.o
+$B/tests/fuzz/fuzz_rules $B/fuzz/fuzz_rules $B/tests/fuzz/fuzz_fold $B/fuzz/fuzz_fold: $(RULES)
 $B/tests/integration/test_%: $B/tests/integration/test_%.o $(HARNESS) $B/libcommon.a
 	@printf '  LD   %s\n' $@
-	$(Q)$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(ALL_L)
+	$(Q)$(CC) $(CFLAGS) -o $@ $(objects_first) -lcmocka $(ALL_L)
 $B/tests/fuzz/fuzz_%: $B/tests/fuzz/fuzz_%.o $B/tests/fuzz/replay.o $B/libcommon.a
 	@printf '  LD   %s\n' $@
-	$(Q)$(CC) $(CFLAGS) -o $@ $^ $(ALL_L)
+	$(Q)$(CC) $(CFLAGS) -o $@ $(objects_first) $(ALL_L)
 $B/bench/bench_%: $B/bench/bench_%.o $(filter-out $B/bench/bench_%,$(call obj,bench/lib*.c)) $(HARNESS) $B/libcommon.a
 	@printf '  LD   %s\n' $@
-	$(Q)$(CC) $(CFLAGS) -o $@ $^ -lcmocka $(ALL_L)
+	$(Q)$(CC) $(CFLAGS) -o $@ $(objects_first) -lcmocka $(ALL_L)
 $B/%.o: %.c
 	@mkdir -p $(@D)
 	@printf '  CC   %s\n' $@
@@ -144,7 +150,7 @@ coverage:                               ## line coverage after `make COVERAGE=1 
 fuzzers: $(patsubst %,$B/fuzz/%,$(or $(F),$(notdir $(FUZZ))))
 $B/fuzz/fuzz_%: $B/tests/fuzz/fuzz_%.o $B/libcommon.a
 	@mkdir -p $(@D)
-	$(Q)$(CC) -g -fsanitize=fuzzer,address,undefined -o $@ $^ $(ALL_L)
+	$(Q)$(CC) -g -fsanitize=fuzzer,address,undefined -o $@ $(objects_first) $(ALL_L)
 tests: $(TESTS)                         ## build every test program
 docs: $B/tests/unit/test_envelope       ## write docs/asyncapi.yaml from the tables of the code
 	WRITE_DOCS=1 $<
