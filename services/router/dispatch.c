@@ -15,7 +15,9 @@
 #include "ids.h"
 #include "log.h"
 #include "metrics.h"
+#include "positions.h"
 #include "service.h"
+#include "sessions.h"
 
 enum { MAX_TURNS = 4, TURN_BYTES = 4 << 20, EXECUTION_COLUMNS = 19 };
 
@@ -208,7 +210,7 @@ static bool ship(struct turn *t)
 		struct envelope env = {
 			.kind = ENV_COMMAND, .id = str_of(s->c->execution_id), .source = STR("waddle/router"),
 			.time_ms = t->sent_at_ms, .deadline_ms = t->sent_at_ms + s->c->route->timeout_ms,
-			.lsn = *router_lsn(r, place->community_id),
+			.lsn = positions_of(r->positions, place->community_id),
 		};
 		struct envelope_headers head;
 		int n = snprintf(traceparent, sizeof traceparent, "00-%s-%.16s-01", s->w->trace_id,
@@ -250,11 +252,11 @@ static void committed(void *arg, const struct db_result *res, const struct err *
 	struct dispatch *d = t->d;
 	bool data;
 
-	(void)res;
 	if (err == NULL) {
 		struct list *n;
 
 		d->failures = 0;
+		positions_committed(d->r->positions, t->started_us, db_lsn(res));
 		metric_observe_us(&seconds, 0, clock_exact_us() - t->started_us);
 		metric_add(&executions, 0, t->n_ship);
 		t->committed = true;
@@ -308,6 +310,7 @@ static const char execution_sql[] =
 	"entity_id, community_id, user_id, user_name, message_content, parameters, location_url, request_payload, "
 	"session_id, event_id, trace_id, module_name, reply_ref, timeout_ms, trigger, now() FROM x "
 	"ON CONFLICT (execution_id, created_at) DO NOTHING RETURNING execution_id), "
+	SESSIONS_MADE("x")
 	/* the rows that are new, each with its permission: grouped, because a join of two batches is
 	 * one of all rows with all rows */
 	"used AS (SELECT permission_id, count(*) AS n FROM (SELECT max(permission_id) AS permission_id FROM "

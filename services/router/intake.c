@@ -9,6 +9,7 @@
 #include "ids.h"
 #include "log.h"
 #include "metrics.h"
+#include "positions.h"
 #include "service.h"
 
 struct part { struct list queue; };     /* works of one partition, oldest first */
@@ -305,6 +306,7 @@ static void gained(void *arg, struct bus_part at)
 	struct intake *in = arg;
 
 	partition_gained(in->r->partitions, at.partition);
+	positions_gained(in->r->positions);
 }
 
 struct intake *intake_open(struct router *r, struct err *err)

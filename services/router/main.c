@@ -8,6 +8,7 @@
 #include "err.h"
 #include "log.h"
 #include "metrics.h"
+#include "positions.h"
 #include "service.h"
 
 static const struct cfg_var vars[] = {
@@ -21,6 +22,8 @@ static const struct cfg_var vars[] = {
 	    "Responses taken from the broker and not finished.", .min = 1, .max = 65536),
 	CFG(struct router_settings, limit_keys, "LIMIT_KEYS", CFG_INT, "200000",
 	    "Rate limit windows kept in memory; others are read when needed.", .min = 1, .max = 10000000),
+	CFG(struct router_settings, session_ttl_ms, "SESSION_TTL", CFG_MS, "3600s",
+	    "How long after its last use a session may still be answered.", .min = 1000, .max = 86400000),
 	{ 0 }
 };
 
@@ -55,6 +58,7 @@ static int start(struct service *s, struct err *err)
 	r->lookup = lookup_open(s, r->db);
 	r->limits = limits_open(r);
 	r->partitions = partitions_open(r);
+	r->positions = positions_open(r);
 	r->dispatch = dispatch_open(r);
 	r->sweeper = sweeper_open(r);
 	r->coordination = coordination_open(r);
@@ -93,6 +97,7 @@ static void stop(struct service *s)
 	registrar_close(r->registrar);
 	sweeper_close(r->sweeper);
 	coordination_close(r->coordination);
+	positions_close(r->positions);
 	lookup_close(r->lookup);
 	partitions_close(r->partitions);
 	limits_close(r->limits);

@@ -4,40 +4,48 @@
  * what it returns says where each answer belongs - the execution's own entity, never one that the
  * module names.  Only then is anything sent, and only when the broker has that is the offset
  * stored.  A redelivered response meets its row, changes nothing and is sent again under the same
- * message id, which the collector remembers.
+ * message ids, which the collector remembers; one that says something else is refused.
  *
- * A response that says when its command was created is looked for in that instant, which is one
- * partition and one index entry; any other, and one not found there, is looked for everywhere
- * before it counts as unknown. */
-#include "router.h"
+ * The passes of replies_sql.h: a response of the last minute that says when its command was
+ * created is one partition and one index entry; any other, and one not found there, is looked for
+ * everywhere before it counts as unknown. */
+#include "replies.h"
 #include "clock.h"
+#include "columns.h"
 #include "err.h"
 #include "ids.h"
 #include "log.h"
 #include "metrics.h"
+#include "positions.h"
+#include "replies_sql.h"
+#include "response.h"
 #include "service.h"
-#include "topics.h"
+#include "sessions.h"
 
-enum { MAX_BATCHES = 4, COLUMNS = 16, OUTBOUND_LIFE_MS = 300000 };
+enum { MAX_BATCHES = 4, OUTBOUND_LIFE_MS = 300000, TRIES_MAX = 3 };
 
-enum pass { PASS_THERE, PASS_ALL, PASS_WHY, PASSES };
-
+/* Responses that are not of this module's bus message come with a callback instead. */
 struct reply {
 	unsigned magic;
 	struct replies *p;
-	struct bus_msg *m;
+	struct bus_msg *m;              /* NULL: of replies_submit() */
+	reply_done     *told;
+	void           *arg;
 	struct list     node, all;
 	struct arena   *mem;
 	struct response resp;
+	struct str      whole;          /* its JSON; empty for chat, which has nothing more to tell */
 	int64_t         created_ms;     /* of its command; 0: not said */
 	uint64_t        lsn;            /* of the module's write: later readers must see it */
-	enum pass       pass;
+	enum reply_pass pass;
+	unsigned        tries;
 	bool            alone;
-	unsigned        unacked;
-	/* What the statement said; topic.p NULL: nothing to send. */
-	struct str      topic, key, trace_id;
-	struct outbound out;
-	char            message_id[37];
+	/* What the statement said. */
+	bool            stored, again, late;
+	int64_t         id, made_ms;    /* of its row; of its execution */
+	struct str      trace_id;
+	struct fanout   fan;
+	size_t          n_sent, unacked;
 };
 enum { REPLY_MAGIC = 0x40073403 };
 
@@ -46,7 +54,7 @@ struct batch {
 	struct list     replies, node;
 	size_t          n, n_sent;
 	struct reply  **at;
-	enum pass       pass;
+	enum reply_pass pass;
 	bool            busy, done;
 	struct arena   *mem;
 };
@@ -54,7 +62,7 @@ struct batch {
 struct replies {
 	struct router  *r;
 	struct bus_sub *sub;
-	struct list     queue[PASSES];
+	struct list     queue[REPLY_PASSES];
 	size_t          n_queued;
 	struct list     idle, all, active;      /* active: batches in the order they were sent */
 	struct batch    batch[MAX_BATCHES];
@@ -64,16 +72,21 @@ struct replies {
 	bool            resting;
 };
 
-static const char *const actions[] = { "chat", "media", "ticker", "general", "form" };
-METRIC_BY(responses, METRIC_COUNTER, "waddle_router_responses_total", "Responses stored, by action.", "action",
-          actions);
+enum result { RESULT_STORED, RESULT_LATE, RESULT_AGAIN, RESULT_CONFLICT, RESULT_REFUSED };
+static const char *const actions[] = { "chat", "media", "ticker", "general", "form", "unreadable" },
+	*const results[] = { "stored", "late", "again", "conflict", "refused" },
+	*const kinds[] = { "chat", "form", "overlay" };
+enum { ACTION_UNREADABLE = ARRAY_LEN(actions) - 1, KIND_CHAT = 0, KIND_FORM, KIND_OVERLAY };
+METRIC_BY2(responses, METRIC_COUNTER, "waddle_router_responses_total", "Responses of modules, by what became of them.",
+           "action", actions, "result", results);
 METRIC(late, METRIC_COUNTER, "waddle_router_late_responses_total", "Responses to executions that had timed out.");
-METRIC(outbound, METRIC_COUNTER, "waddle_router_outbound_total", "Messages handed to collectors.");
-METRIC(unsent_replies, METRIC_COUNTER, "waddle_router_unroutable_total",
-       "Chat answers of platforms without a collector: stored only.");
-METRIC(refused, METRIC_COUNTER, "waddle_router_bad_responses_total", "Responses sent to the dead-letter topic.");
+METRIC_BY2(outbound, METRIC_COUNTER, "waddle_router_outbound_total", "Messages handed to collectors and overlays.",
+           "platform", place_names, "kind", kinds);
+METRIC(unsent, METRIC_COUNTER, "waddle_router_unsent_responses_total",
+       "Responses stored only: private ones for an overlay, platforms without a collector, nothing to say.");
+METRIC(too_large, METRIC_COUNTER, "waddle_router_unsendable_responses_total", "Messages too large for the broker.");
 METRIC(deliveries, METRIC_COUNTER, "waddle_router_deliveries_total", "Delivery reports of collectors.");
-struct metric *const replies_metrics[] = { &responses, &late, &outbound, &unsent_replies, &refused, &deliveries, NULL };
+struct metric *const replies_metrics[] = { &responses, &late, &outbound, &unsent, &too_large, &deliveries, NULL };
 
 static struct reply *take(struct replies *p)
 {
@@ -85,7 +98,7 @@ static struct reply *take(struct replies *p)
 	y = XNEW(struct reply);
 	MAKE_A(y, REPLY_MAGIC);
 	y->p = p;
-	y->mem = arena_new(2048, 1 << 20);
+	y->mem = arena_new(4096, 8 << 20);
 	list_init(&y->node);
 	list_add_tail(&p->all, &y->all);
 	return y;
@@ -94,27 +107,54 @@ static struct reply *take(struct replies *p)
 static void give_back(struct reply *y)
 {
 	y->m = NULL;
-	y->alone = false;
-	y->pass = PASS_THERE;
-	y->unacked = 0;
-	y->topic = STR_NONE;
+	y->told = NULL;
+	y->alone = y->stored = y->again = y->late = false;
+	y->tries = 0;
+	y->unacked = y->n_sent = 0;
+	y->fan.n_parts = 0;
+	y->whole = y->trace_id = STR_NONE;
+	y->lsn = 0;
+	y->created_ms = y->id = 0;
 	arena_reset(y->mem);
 	list_add_head(&y->p->idle, &y->node);
 }
 
+static void count(const struct reply *y, enum result result)
+{
+	metric_add(&responses, METRIC_AT(&responses, y->resp.response_action, result), 1);
+}
+
+/* The broker has what follows from it, or nothing does. */
 static void done(struct reply *y)
 {
 	IS_A(y, REPLY_MAGIC);
-	bus_done(y->m);
+	if (y->m != NULL) {
+		bus_done(y->m);
+	} else {
+		struct reply_outcome ok = {
+			.status = y->again ? 200 : 201, .id = y->id, .index = y->resp.response_index,
+		};
+
+		y->told(y->arg, &ok, NULL);
+		service_release(y->p->r->s);
+	}
 	give_back(y);
 }
 
-static void reject(struct reply *y, const char *reason, const struct err *why)
+/* status: what it is over HTTP; reason: what it is among the dead letters. */
+static void reject(struct reply *y, int status, const char *reason, const struct err *why)
 {
 	IS_A(y, REPLY_MAGIC);
-	metric_add(&refused, 0, 1);
-	log_rarely(1000, L_WARN, NULL, "response_refused", "%s: %s", reason, why->text);
-	bus_reject(y->m, reason, why);
+	count(y, status == 409 ? RESULT_CONFLICT : RESULT_REFUSED);
+	if (y->m != NULL) {
+		log_rarely(1000, L_WARN, NULL, "response_refused", "%s: %s", reason, why->text);
+		bus_reject(y->m, reason, why);
+	} else {
+		struct reply_outcome no = { .status = status, .index = y->resp.response_index };
+
+		y->told(y->arg, &no, why);
+		service_release(y->p->r->s);
+	}
 	give_back(y);
 }
 
@@ -124,29 +164,66 @@ static void enqueue(struct reply *y)
 	y->p->n_queued++;
 }
 
+/* Sending --------------------------------------------------------------------------------------- */
+
 static void acknowledged(void *arg, const struct err *err)
 {
 	struct reply *y = arg;
 
 	IS_A(y, REPLY_MAGIC);
-	if (err == NULL)        /* else: closing, the offset stays */
-		done(y);
+	ASSERT(y->unacked > 0);
+	if (err == NULL && --y->unacked == 0 && y->n_sent == y->fan.n_parts)
+		done(y);                /* with an error: closing, the offset stays */
 }
 
-static bool send_reply(struct reply *y)
+static int send_part(struct reply *y)
 {
-	struct envelope env = {
-		.kind = ENV_OUTBOUND, .id = y->out.message_id, .source = STR("waddle/router"),
-		.time_ms = clock_unix_ms(),
-	};
-	char traceparent[56];
+	struct fanout *f = &y->fan;
+	char id[ID_TEXT], traceparent[56];
+	struct envelope env = { .source = STR("waddle/router"), .time_ms = clock_unix_ms() };
 	int n = snprintf(traceparent, sizeof traceparent, "00-" STR_FMT "-%.16s-01", STR_ARG(y->trace_id),
 	                 y->trace_id.n >= 16 ? y->trace_id.p : "0000000000000001");
 
 	if (y->trace_id.n == 32)
 		env.traceparent = (struct str){ traceparent, (size_t)n };
-	y->out.expires_at_ms = env.time_ms + OUTBOUND_LIFE_MS;
-	return envelope_send(y->p->r->bus, y->topic.p, y->key, &env, &y->out, acknowledged, y) == 0;
+	if (f->place == PLACE_OVERLAY) {
+		env.kind = ENV_OVERLAY;
+		env.id = f->item.item_id;
+		return envelope_send(y->p->r->bus, f->topic, f->key, &env, &f->item, acknowledged, y);
+	}
+	id_outbound(y->resp.execution_id, f->index, (int)y->n_sent, id);
+	env.kind = ENV_OUTBOUND;
+	env.id = f->out.message_id = str_of(id);
+	f->out.text = f->part[y->n_sent];
+	f->out.expires_at_ms = env.time_ms + OUTBOUND_LIFE_MS;
+	return envelope_send(y->p->r->bus, f->topic, f->key, &env, &f->out, acknowledged, y);
+}
+
+/* False: the local queue is full, go on next turn of the loop. */
+static bool send_reply(struct reply *y)
+{
+	const struct fanout *f = &y->fan;
+	unsigned kind = f->place == PLACE_OVERLAY ? KIND_OVERLAY : f->out.kind == OUT_FORM ? KIND_FORM : KIND_CHAT;
+
+	while (y->n_sent < f->n_parts) {
+		int r = send_part(y);
+
+		if (r == -EMSGSIZE) {
+			metric_add(&too_large, 0, 1);
+			log_rarely(1000, L_WARN, NULL, "response_too_large",
+			           "a response of " STR_FMT " is stored but too large to send", STR_ARG(y->resp.module_name));
+			y->fan.n_parts = y->n_sent;
+			break;
+		}
+		if (r != 0)
+			return false;
+		y->n_sent++;
+		y->unacked++;
+		metric_add(&outbound, METRIC_AT(&outbound, f->place, kind), 1);
+	}
+	if (y->unacked == 0)
+		done(y);
+	return true;
 }
 
 static void batch_end(struct batch *b)
@@ -168,69 +245,40 @@ static void send_ready(struct replies *p)
 
 		if (!b->done)
 			return;
-		for (; b->n_sent < b->n; b->n_sent++) {
-			struct reply *y = b->at[b->n_sent];
-
-			if (y == NULL)
-				continue;
-			if (y->topic.p == NULL) {
-				done(y);
-				continue;
-			}
-			if (!send_reply(y))
-				return;                 /* the local queue is full: next turn of the loop */
-			metric_add(&outbound, 0, 1);
-		}
+		for (; b->n_sent < b->n; b->n_sent++)
+			if (b->at[b->n_sent] != NULL && !send_reply(b->at[b->n_sent]))
+				return;
 		batch_end(b);
 	}
 }
 
-/* The platforms that somebody sends for. */
-static struct str outbound_topic(struct arena *mem, struct str platform)
-{
-	struct str topic = arena_printf(mem, "waddle.outbound." STR_FMT, STR_ARG(platform));
+/* Storing --------------------------------------------------------------------------------------- */
 
-	return topics_find(topic.p) != NULL ? topic : STR_NONE;
+/* NULL stays absent. */
+static struct str text(struct reply *y, const struct db_result *res, int row, int col)
+{
+	return db_null(res, row, col) ? STR_NONE : arena_str(y->mem, db_str(res, row, col));
 }
 
-static void address(struct reply *y, const struct db_result *res, int row)
+static void plan(struct reply *y, const struct db_result *res, int row)
 {
-	struct response *a = &y->resp;
-	struct str text = a->chat_message;
-
-	metric_add(&responses, (unsigned)a->response_action, 1);
-	metric_add(&late, 0, db_bool(res, row, 13));
-	if (y->lsn > *router_lsn(y->p->r, db_int(res, row, 8)))
-		*router_lsn(y->p->r, db_int(res, row, 8)) = y->lsn;
-	/* A module that failed without a word of its own: its error text is the notice (router.md 9). */
-	if (!a->success && text.n == 0 && a->final)
-		text = a->error_message.n > 0 ? a->error_message : STR("That failed.");
-	if (text.n == 0 || (a->response_action != ACTION_CHAT && a->success))
-		return;
-	y->topic = outbound_topic(y->mem, db_str(res, row, 2));
-	if (y->topic.p == NULL) {
-		metric_add(&unsent_replies, 0, 1);
-		return;
-	}
-	y->key = arena_str(y->mem, db_str(res, row, 9));
-	y->trace_id = arena_str(y->mem, db_str(res, row, 11));
-	id_outbound(a->execution_id, a->response_index, 0, y->message_id);
-	y->out = (struct outbound){
-		.message_id = str_of(y->message_id), .kind = OUT_CHAT,
-		.entity = arena_str(y->mem, db_str(res, row, 1)),
-		.server_id = arena_str(y->mem, db_str(res, row, 3)),
-		.channel_id = arena_str(y->mem, db_str(res, row, 4)),
-		.user_id = arena_str(y->mem, db_str(res, row, 5)),
-		.reply_ref = arena_str(y->mem, db_str(res, row, 6)),
-		.in_reply_to = arena_str(y->mem, db_str(res, row, 7)),
-		.text = text, .private = a->private, .priority = PRIORITY_NORMAL,
+	struct home home = {
+		.address = text(y, res, row, OUT_ADDRESS), .platform = db_str(res, row, OUT_PLATFORM),
+		.server_id = text(y, res, row, OUT_SERVER), .channel_id = text(y, res, row, OUT_CHANNEL),
+		.user_id = text(y, res, row, OUT_USER), .reply_ref = text(y, res, row, OUT_REPLY_REF),
+		.message_id = text(y, res, row, OUT_MESSAGE), .key = text(y, res, row, OUT_KEY),
+		.command = text(y, res, row, OUT_COMMAND), .overlay = text(y, res, row, OUT_OVERLAY),
+		.community_id = db_int(res, row, OUT_COMMUNITY),
 	};
-	if (db_null(res, row, 3))
-		y->out.server_id = STR_NONE;
-	if (db_null(res, row, 6))
-		y->out.reply_ref = STR_NONE;
-	if (db_null(res, row, 7))
-		y->out.in_reply_to = STR_NONE;
+
+	y->stored = true;
+	y->late = db_bool(res, row, OUT_LATE);
+	y->made_ms = db_time(res, row, OUT_CREATED);
+	y->trace_id = text(y, res, row, OUT_TRACE);
+	y->n_sent = y->unacked = 0;
+	if (y->lsn != 0)
+		positions_saw(y->p->r->positions, home.community_id, y->lsn);
+	fanout_plan(&y->resp, &home, y->mem, &y->fan);
 }
 
 static void rested(void *arg)
@@ -246,13 +294,15 @@ static void failed(struct batch *b, const struct err *err)
 	bool data = err_is_data(err);
 
 	if (data && b->n == 1) {
-		reject(b->at[0], "database", err);
+		reject(b->at[0], 400, "database", err);
 		batch_end(b);
 		return;
 	}
 	log_rarely(5000, L_WARN, NULL, "batch_failed", "%zu responses will be tried again%s: %s", b->n,
 	           data ? " one by one" : "", err->text);
 	for (size_t i = b->n; i-- > 0;) {
+		if (b->at[i] == NULL)
+			continue;
 		b->at[i]->alone = b->at[i]->alone || data;
 		list_add_head(&p->queue[b->pass], &b->at[i]->node);
 		p->n_queued++;
@@ -264,36 +314,89 @@ static void failed(struct batch *b, const struct err *err)
 	batch_end(b);
 }
 
+static void settled(struct batch *b)
+{
+	for (size_t i = 0; i < b->n; i++) {
+		const struct reply *y = b->at[i];
+
+		if (y == NULL)
+			continue;
+		count(y, y->again ? RESULT_AGAIN : y->late ? RESULT_LATE : RESULT_STORED);
+		metric_add(&late, 0, y->late && !y->again);
+		metric_add(&unsent, 0, y->fan.n_parts == 0);
+	}
+	b->done = true;
+	send_ready(b->p);
+}
+
+/* Some were there already, or somebody wants to know the id: the same once more, or a contradiction? */
+static void compared(void *arg, const struct db_result *res, const struct err *err)
+{
+	struct batch *b = arg;
+
+	if (err != NULL) {
+		failed(b, err);
+		return;
+	}
+	for (int row = 0; row < db_rows(res); row++) {
+		struct reply **at = &b->at[db_int(res, row, SAME_I)];
+		struct err why = { 0 };
+
+		(*at)->id = db_int(res, row, SAME_ID);
+		if (db_bool(res, row, SAME_SAME))
+			continue;
+		(void)!err_set(&why, -EEXIST, "execution " STR_FMT " has another response %lld",
+		               STR_ARG((*at)->resp.execution_id), (long long)(*at)->resp.response_index);
+		reject(*at, 409, "bad_response", &why);
+		*at = NULL;
+	}
+	settled(b);
+}
+
+static bool compare(struct batch *b);
+
 static void stored(void *arg, const struct db_result *res, const struct err *err)
 {
 	struct batch *b = arg;
 	struct replies *p = b->p;
-	int row = 0;
+	int64_t n_new = 0;
+	bool asked = false;
+	int row = 0, n_found = 0;
 
 	if (err != NULL) {
 		failed(b, err);
 		return;
 	}
 	p->failures = 0;
+	if (db_rows(res) > 0)
+		n_new = db_int(res, 0, OUT_NEW);
 	for (size_t i = 0; i < b->n; i++) {
 		struct reply *y = b->at[i];
 
-		if (row < db_rows(res) && db_int(res, row, 0) == (int64_t)i) {
-			address(y, res, row++);
+		while (row < db_rows(res) && db_int(res, row, OUT_I) < (int64_t)i)
+			row++;
+		if (row < db_rows(res) && db_int(res, row, OUT_I) == (int64_t)i) {
+			plan(y, res, row++);
+			asked = asked || y->m == NULL;
+			n_found++;
 			continue;
 		}
 		b->at[i] = NULL;
 		y->pass = b->pass + 1;
 		enqueue(y);
 	}
-	b->done = true;
-	send_ready(p);
+	/* With several responses and only one missing nobody knows which: all are compared. */
+	for (size_t i = 0; i < b->n; i++)
+		if (b->at[i] != NULL)
+			b->at[i]->again = n_new == 0;
+	if ((n_new < n_found || asked) && compare(b))
+		return;
+	settled(b);
 }
 
 static void explained(void *arg, const struct db_result *res, const struct err *err)
 {
 	struct batch *b = arg;
-	int row = 0;
 
 	if (err != NULL) {
 		failed(b, err);
@@ -301,122 +404,130 @@ static void explained(void *arg, const struct db_result *res, const struct err *
 	}
 	for (size_t i = 0; i < b->n; i++) {
 		struct reply *y = b->at[i];
+		int row = (int)i;
 		struct err why = { 0 };
 
-		if (row < db_rows(res) && db_int(res, row, 0) == (int64_t)i) {
-			(void)!err_set(&why, -EBADMSG,
-			               "execution " STR_FMT " belongs to " STR_FMT ", not to " STR_FMT,
-			               STR_ARG(y->resp.execution_id), STR_ARG(db_str(res, row, 1)),
+		if (db_null(res, row, WHY_MODULE)) {
+			(void)!err_set(&why, -ENOENT, "there is no execution " STR_FMT, STR_ARG(y->resp.execution_id));
+			reject(y, 404, "unknown_execution", &why);
+		} else if (!db_bool(res, row, WHY_KNOWN)) {
+			(void)!err_set(&why, -ENOENT, "there is no session " STR_FMT, STR_ARG(y->resp.session_id));
+			reject(y, 404, "bad_response", &why);
+		} else if (!db_bool(res, row, WHY_LIVES)) {
+			(void)!err_set(&why, -ENOENT, "session " STR_FMT " has expired", STR_ARG(y->resp.session_id));
+			reject(y, 404, "bad_response", &why);
+		} else if (!db_bool(res, row, WHY_OURS)) {
+			(void)!err_set(&why, -EACCES, "session " STR_FMT " is another entity's",
+			               STR_ARG(y->resp.session_id));
+			reject(y, 403, "bad_response", &why);
+		} else if (!str_eq(db_str(res, row, WHY_MODULE), y->resp.module_name)) {
+			(void)!err_set(&why, -EACCES, "execution " STR_FMT " belongs to " STR_FMT ", not to " STR_FMT,
+			               STR_ARG(y->resp.execution_id), STR_ARG(db_str(res, row, WHY_MODULE)),
 			               STR_ARG(y->resp.module_name));
-			row++;
-			reject(y, "wrong_module", &why);
+			reject(y, 403, "wrong_module", &why);
+		} else if (++y->tries < TRIES_MAX) {
+			y->pass = PASS_ALL;     /* it has come meanwhile */
+			enqueue(y);
 		} else {
-			(void)!err_set(&why, -ENOENT, "there is no execution " STR_FMT,
-			               STR_ARG(y->resp.execution_id));
-			reject(y, "unknown_execution", &why);
+			(void)!err_set(&why, -ENOENT, "execution " STR_FMT " cannot be found", STR_ARG(y->resp.execution_id));
+			reject(y, 404, "unknown_execution", &why);
 		}
 	}
 	b->n = 0;
 	batch_end(b);
 }
 
-/* What the response said goes along through the statement: a join of its parts would be a nested
- * loop, because PostgreSQL cannot know how many rows an array or an UPDATE gives. */
-#define FOUND "x.*, e.next_id, e.next_module, e.created_at, e.entity_id, e.community_id, e.user_id, e.event_id, " \
-	"e.trace_id, e.reply_ref, e.request_payload #>> '{event_data,message_id}' AS message_id, " \
-	"coalesce(e.error_message = 'timeout' AND e.completed_at < now(), false) AS late"
-#define STORE(AND_WHEN) \
-	"WITH x AS (SELECT * FROM unnest($1::integer[], $2::uuid[], $3::integer[], $4::text[], $5::boolean[], " \
-	"$6::boolean[], $7::text[], $8::jsonb[], $9::text[], $10::text[], $11::integer[], $12::boolean[], " \
-	"$13::uuid[], $14::boolean[], $15::jsonb[], $16::timestamptz[]) AS t(i, execution_id, response_index, module_name, success, " \
-	"final, response_action, response_data, chat_message, error_message, processing_time_ms, private, " \
-	"session_id, settles, whole, at)), " \
-	"u AS (UPDATE command_executions e SET " \
-	"status = CASE WHEN e.status <> 'pending' THEN e.status WHEN x.success THEN 'success' ELSE 'failed' END, " \
-	"response_status = CASE WHEN e.status <> 'pending' THEN e.response_status WHEN x.success THEN 200 ELSE 422 END, " \
-	"response_data = coalesce(e.response_data, x.response_data), " \
-	"error_message = coalesce(e.error_message, x.error_message), " \
-	"execution_time_ms = coalesce(e.execution_time_ms, " \
-	"least(extract(epoch FROM clock_timestamp() - e.created_at) * 1000, 2147483647)::integer), " \
-	"completed_at = coalesce(e.completed_at, now()) FROM x " \
-	"WHERE x.settles AND e.execution_id = x.execution_id AND e.module_name = x.module_name " \
-	AND_WHEN "RETURNING " FOUND "), " RELEASES_NEXT ", " \
-	"f AS (SELECT * FROM u UNION ALL SELECT " FOUND " FROM x JOIN command_executions e " \
-	"ON e.execution_id = x.execution_id AND e.module_name = x.module_name " \
-	AND_WHEN \
-	"WHERE NOT x.settles), " \
-	"kept AS (INSERT INTO module_responses (execution_id, created_at, response_index, module_name, success, " \
-	"final, response_action, response_data, media_type, media_url, ticker_text, ticker_duration, chat_message, " \
-	"error_message, processing_time_ms, form_title, form_description, form_fields, form_submit_url, " \
-	"form_submit_method, form_callback_url, content_type, content, duration, style, private, session_id, late) " \
-	"SELECT execution_id, created_at, response_index, module_name, success, final, " \
-	"response_action, response_data, whole->>'media_type', whole->>'media_url', " \
-	"whole->>'ticker_text', (whole->>'ticker_duration')::integer, chat_message, error_message, " \
-	"processing_time_ms, whole->>'form_title', whole->>'form_description', whole->'form_fields', " \
-	"whole->>'form_submit_url', whole->>'form_submit_method', whole->>'form_callback_url', " \
-	"whole->>'content_type', whole->>'content', (whole->>'duration')::integer, whole->'style', " \
-	"private, session_id, late FROM f " \
-	"ON CONFLICT (execution_id, response_index, created_at) DO NOTHING) " \
-	"SELECT f.i, n.address, n.platform, n.server_id, n.channel_id, f.user_id, f.reply_ref, f.message_id, " \
-	"f.community_id, coalesce(n.config->>'bot_account_id', n.channel_id), f.event_id, f.trace_id, f.created_at, " \
-	"f.late FROM f JOIN entities n ON n.entity_id = f.entity_id ORDER BY f.i"
-
-static const char *const store_sql[] = {
-	[PASS_THERE] = STORE("AND e.created_at = x.at "),
-	[PASS_ALL] = STORE(""),
-};
-
-static const char why_sql[] =
-	"SELECT x.i, e.module_name FROM unnest($1::integer[], $2::uuid[]) AS x(i, execution_id) "
-	"JOIN LATERAL (SELECT module_name FROM command_executions c WHERE c.execution_id = x.execution_id LIMIT 1) e "
-	"ON true ORDER BY x.i";
-
-/* Whether an earlier response of this batch settles the same execution. */
-static bool settled_before(const struct batch *b, size_t n, struct str execution_id)
+/* What of the batch's earlier responses is of the same execution. */
+static void earlier(const struct batch *b, const struct response *a, bool *ret_settled, bool *ret_same)
 {
-	for (size_t i = 0; i < n; i++)
-		if (b->at[i]->resp.final && str_eq(b->at[i]->resp.execution_id, execution_id))
-			return true;
+	*ret_settled = *ret_same = false;
+	for (size_t i = 0; i < b->n; i++) {
+		const struct response *o = &b->at[i]->resp;
+
+		/* ids are hashes: their last letters differ first */
+		if (memcmp(o->execution_id.p + 28, a->execution_id.p + 28, 8) != 0 ||
+		    !str_eq(o->execution_id, a->execution_id))
+			continue;
+		*ret_settled = *ret_settled || o->final;
+		*ret_same = *ret_same || o->response_index == a->response_index;
+	}
+}
+
+static void add_row(struct columns *c, size_t number, const struct reply *y, bool settles, int64_t at_ms)
+{
+	const struct response *a = &y->resp;
+	const struct db_param row[REPLY_COLUMNS] = {
+		[IN_I] = DB_INT((int64_t)number), [IN_EXECUTION] = DB_STR(a->execution_id),
+		[IN_INDEX] = DB_INT(a->response_index), [IN_MODULE] = DB_STR(a->module_name),
+		[IN_SUCCESS] = DB_BOOL(a->success), [IN_FINAL] = DB_BOOL(a->final),
+		[IN_ACTION] = DB_STR(str_of(actions[a->response_action])), [IN_DATA] = db_opt(a->response_data),
+		[IN_CHAT] = db_opt(a->chat_message), [IN_ERROR] = db_opt(a->error_message),
+		[IN_TIME] = DB_INT(a->processing_time_ms), [IN_PRIVATE] = DB_BOOL(a->private),
+		[IN_SESSION] = DB_STR(a->session_id), [IN_SETTLES] = DB_BOOL(settles), [IN_WHOLE] = db_opt(y->whole),
+		[IN_AT] = at_ms != 0 ? DB_TIME(at_ms) : DB_NULL,
+	};
+
+	columns_add(c, row, REPLY_COLUMNS);
+}
+
+/* False: the batch has failed. */
+static bool ask(struct batch *b, db_done *then, const char *sql, const struct db_param *param, size_t n)
+{
+	int r = db_send(b->p->r->db, (struct db_opts){ .to = DB_WRITE }, then, b, sql, param, n);
+	struct err err = { 0 };
+
+	if (r == 0)
+		return true;
+	(void)!err_set(&err, r, "the database queue is full");
+	if (r != -EAGAIN)
+		memcpy(err.sqlstate, "22000", 6);
+	failed(b, &err);
 	return false;
 }
 
-static bool batch_begin(struct replies *p, struct batch *b, enum pass pass)
+/* True: compared() goes on, or the batch has failed. */
+static bool compare(struct batch *b)
 {
-	struct db_param *col[COLUMNS], param[COLUMNS];
+	struct db_param param[REPLY_COLUMNS];
+	struct columns cols;
+
+	columns_init(&cols, b->mem, REPLY_COLUMNS, b->n);
+	for (size_t i = 0; i < b->n; i++)
+		if (b->at[i] != NULL)
+			add_row(&cols, i, b->at[i], false, b->at[i]->made_ms);
+	columns_params(&cols, param);
+	if (cols.n > 0)
+		(void)ask(b, compared, replies_same_sql, param, REPLY_COLUMNS);
+	return cols.n > 0;
+}
+
+static bool batch_begin(struct replies *p, struct batch *b, enum reply_pass pass)
+{
+	struct db_param param[REPLY_PARAMS], why[4];
+	struct columns cols;
 	size_t max = (size_t)p->r->settings->batch_rows;
+	uint64_t lsn = 0;
+	char lsn_is[LSN_TEXT];
 	struct list *n;
-	int r;
 
 	b->at = arena_alloc(b->mem, max * sizeof(struct reply *));
 	b->pass = pass;
-	for (size_t c = 0; c < COLUMNS; c++)
-		col[c] = arena_alloc(b->mem, max * sizeof col[c][0]);
+	columns_init(&cols, b->mem, REPLY_COLUMNS, max);
 	while (b->n < max && (n = list_first(&p->queue[pass])) != NULL) {
 		struct reply *y = CONTAINER_OF(n, struct reply, node);
-		const struct response *a = &y->resp;
-		size_t i = b->n;
+		bool settled_before, same_before;
 
-		if (y->alone && b->n > 0)
+		earlier(b, &y->resp, &settled_before, &same_before);
+		if ((y->alone && b->n > 0) || same_before)
 			break;
 		list_del(n);
 		p->n_queued--;
-		if (bus_msg_void(y->m)) {
+		if (y->m != NULL && bus_msg_void(y->m)) {
 			done(y);
 			continue;
 		}
-		const struct db_param row[COLUMNS] = {
-			DB_INT((int64_t)i), DB_STR(a->execution_id), DB_INT(a->response_index),
-			DB_STR(a->module_name), DB_BOOL(a->success), DB_BOOL(a->final),
-			DB_STR(str_of(actions[a->response_action])), db_opt(a->response_data), db_opt(a->chat_message),
-			db_opt(a->error_message), DB_INT(a->processing_time_ms), DB_BOOL(a->private),
-			db_opt(a->session_id), DB_BOOL(a->final && !settled_before(b, i, a->execution_id)),
-			/* Chat has nothing more to tell; of the others the database reads what it keeps. */
-			a->response_action == ACTION_CHAT ? DB_NULL : DB_STR(y->m->value),
-			y->created_ms != 0 ? DB_TIME(y->created_ms) : DB_NULL,
-		};
-
-		for (size_t c = 0; c < COLUMNS; c++)
-			col[c][i] = row[c];
+		add_row(&cols, b->n, y, y->resp.final && !settled_before, y->created_ms);
+		lsn = y->lsn > lsn ? y->lsn : lsn;
 		b->at[b->n++] = y;
 		if (y->alone)
 			break;
@@ -427,23 +538,17 @@ static bool batch_begin(struct replies *p, struct batch *b, enum pass pass)
 	}
 	b->busy = true;
 	list_add_tail(&p->active, &b->node);
-	for (size_t c = 0; c < COLUMNS; c++)
-		param[c] = DB_ARRAY(col[c], b->n);
-	if (pass == PASS_WHY)
-		r = db_send(p->r->db, (struct db_opts){ .to = DB_WRITE }, explained, b, why_sql, param, 2);
-	else
-		r = db_send(p->r->db, (struct db_opts){ .to = DB_WRITE }, stored, b, store_sql[pass], param,
-		            COLUMNS);
-	if (r != 0) {
-		struct err err = { 0 };
-
-		(void)!err_set(&err, r, "the database queue is full");
-		if (r != -EAGAIN)
-			memcpy(err.sqlstate, "22000", 6);
-		failed(b, &err);
-		return false;
-	}
-	return true;
+	columns_params(&cols, param);
+	lsn_text(lsn, lsn_is);
+	param[IN_LSN] = lsn != 0 ? DB_STR(str_of(lsn_is)) : DB_NULL;
+	param[IN_TTL] = DB_INT(p->r->settings->session_ttl_ms);
+	if (pass != PASS_WHY)
+		return ask(b, stored, replies_store_sql[pass], param, REPLY_PARAMS);
+	why[0] = param[IN_I];
+	why[1] = param[IN_EXECUTION];
+	why[2] = param[IN_SESSION];
+	why[3] = param[IN_TTL];
+	return ask(b, explained, replies_why_sql, why, ARRAY_LEN(why));
 }
 
 static void loop_turn(void *arg)
@@ -451,16 +556,34 @@ static void loop_turn(void *arg)
 	struct replies *p = arg;
 
 	send_ready(p);
-	for (int pass = PASSES - 1; pass >= 0; pass--)
+	for (int pass = REPLY_PASSES - 1; pass >= 0; pass--)
 		while (!list_empty(&p->queue[pass]) && !p->resting) {
 			struct batch *b = NULL;
 
 			for (int i = 0; i < p->n_batches && b == NULL; i++)
 				if (!p->batch[i].busy)
 					b = &p->batch[i];
-			if (b == NULL || !batch_begin(p, b, (enum pass)pass))
+			if (b == NULL || !batch_begin(p, b, (enum reply_pass)pass))
 				return;
 		}
+}
+
+/* Arriving -------------------------------------------------------------------------------------- */
+
+/* What chat has no columns for goes along as JSON, with what response_check() made of it. */
+static bool encode_whole(struct reply *y)
+{
+	static struct buf b = { .max = 512 * 1024 };
+	struct str json;
+
+	if (y->resp.response_action == ACTION_CHAT)
+		return true;
+	buf_reset(&b);
+	js_encode(envelope_fields[ENV_RESPONSE], &y->resp, &b);
+	if (buf_str(&b, &json) != 0)
+		return false;
+	y->whole = arena_str(y->mem, json);
+	return y->whole.p != NULL;
 }
 
 static void arrived(void *arg, struct bus_msg *m)
@@ -468,6 +591,7 @@ static void arrived(void *arg, struct bus_msg *m)
 	struct replies *p = arg;
 	struct reply *y = take(p);
 	struct err err = { 0 };
+	int64_t age_ms;
 	int r;
 
 	y->m = m;
@@ -478,16 +602,52 @@ static void arrived(void *arg, struct bus_msg *m)
 	}
 	/* Without its headers: an answer past its deadline is late, not worthless. */
 	r = envelope_decode(m, ENV_RESPONSE, NULL, &y->resp, y->mem, &err);
+	if (r == 0)
+		r = response_check(&y->resp, &p->r->guard, &err);
+	else
+		y->resp.response_action = ACTION_UNREADABLE;
+	if (r == 0 && !encode_whole(y))
+		r = err_set(&err, -EMSGSIZE, "a response too large to keep");
 	if (r != 0) {
-		reject(y, envelope_reason(ENV_RESPONSE, r == -ENOBUFS ? -EMSGSIZE : r), &err);
+		reject(y, 400, envelope_reason(ENV_RESPONSE, r == -ENOBUFS ? -EMSGSIZE : r), &err);
 		return;
 	}
-	y->lsn = 0;
-	y->created_ms = 0;
 	(void)!lsn_parse(bus_header(m, "waddle-lsn"), &y->lsn);
 	(void)!clock_parse(bus_header(m, "waddle-created"), &y->created_ms);
-	y->pass = y->created_ms != 0 ? PASS_THERE : PASS_ALL;
+	age_ms = clock_unix_ms() - y->created_ms;
+	y->pass = age_ms < SESSION_RENEW_MS ? PASS_THERE : PASS_ALL;
 	enqueue(y);
+}
+
+int replies_submit(struct replies *p, const struct response *a, reply_done *told, void *arg, struct err *err)
+{
+	static struct buf b = { .max = 512 * 1024 };
+	struct str json = STR_NONE;
+	struct reply *y;
+	int r;
+
+	buf_reset(&b);
+	js_encode(envelope_fields[ENV_RESPONSE], a, &b);
+	r = buf_str(&b, &json);
+	if (r != 0)
+		return err_set(err, -EMSGSIZE, "a response too large to keep");
+	y = take(p);
+	r = js_decode(json, envelope_fields[ENV_RESPONSE], &y->resp, y->mem, err);
+	if (r == 0)
+		r = response_check(&y->resp, &p->r->guard, err);
+	if (r == 0 && !encode_whole(y))
+		r = err_set(err, -EMSGSIZE, "a response too large to keep");
+	if (r != 0) {
+		give_back(y);
+		return r;
+	}
+	service_hold(p->r->s);
+	y->told = told;
+	y->arg = arg;
+	y->alone = true;        /* so that new and known are told apart */
+	y->pass = PASS_ALL;
+	enqueue(y);
+	return 0;
 }
 
 struct replies *replies_open(struct router *r, struct err *err)
@@ -500,7 +660,7 @@ struct replies *replies_open(struct router *r, struct err *err)
 	};
 
 	p->r = r;
-	for (int i = 0; i < PASSES; i++)
+	for (int i = 0; i < REPLY_PASSES; i++)
 		list_init(&p->queue[i]);
 	list_init(&p->idle);
 	list_init(&p->all);

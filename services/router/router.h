@@ -4,7 +4,7 @@
  *   decision  what is kept of events nothing runs for, or not everything
  *   rules     what acts on chat that is no command here
  *   dispatch  judged events -> one transaction -> commands on their topics -> offsets
- *   replies   responses -> one statement -> outbound -> offsets
+ *   replies   responses -> one statement -> outbound, overlay -> offsets
  *   registrar who is there and which commands they offer
  *   sweeper   commands nobody answered
  *   api       HTTP: api.h
@@ -16,6 +16,7 @@
 #include "bus.h"
 #include "db.h"
 #include "envelope.h"
+#include "guard.h"
 #include "limits.h"
 #include "list.h"
 #include "lookup.h"
@@ -23,11 +24,12 @@
 #include "partition.h"
 #include "verdict.h"
 
-enum { MAX_CANDIDATES = 8, LSN_SLOTS = 1 << 14 };
+enum { MAX_CANDIDATES = 8 };
 
 struct router_settings {
 	int64_t batch_rows, batches_in_flight, events_held, responses_held;
 	int64_t limit_keys;
+	int64_t session_ttl_ms;
 };
 
 struct router {
@@ -48,16 +50,10 @@ struct router {
 	struct api_keys *keys;
 	int64_t          began_mono_ms;
 	struct coordination *coordination;
-	/* Highest position a community's readers must see.  Communities that share a slot share the
-	 * higher one: a read goes to the primary a little more often, never a stale answer. */
-	uint64_t lsn[LSN_SLOTS];
+	struct positions *positions;    /* positions.h: read your writes */
+	struct guard     guard;         /* where URLs of users may lead (router.md 13) */
 };
 enum { ROUTER_MAGIC = 0x40073401 };
-
-static inline uint64_t *router_lsn(struct router *r, int64_t community)
-{
-	return &r->lsn[(uint64_t)community % LSN_SLOTS];
-}
 
 /* One (event, command) pair. */
 struct candidate {

@@ -78,14 +78,17 @@ static void respond_as(const char *module, const char *execution_id, int index, 
 {
 	const char *const headers[] = { "ce_type: waddle.response.v1", "ce_specversion: 1.0", NULL };
 	char *topic = text_of("waddle.responses.%s", module);
+	char *session = sql_text(st.sql, "SELECT coalesce((SELECT session_id FROM command_executions "
+	                         "WHERE execution_id = '%s'), '%s')", execution_id, execution_id);
 	char *body =
 		text_of("{\"execution_id\":\"%s\",\"session_id\":\"%s\",\"response_index\":%d,\"final\":%s,"
 	                "\"module_name\":\"%s\",\"success\":%s,\"response_action\":\"chat\","
 	                "\"chat_message\":\"%s\",\"processing_time_ms\":1}",
-	                execution_id, execution_id, index, final ? "true" : "false", module,
+	                execution_id, session, index, final ? "true" : "false", module,
 	                success ? "true" : "false", chat);
 
 	probe_send(st.kafka, stack_topic(&st, topic), -1, "twitch:1001", body, strlen(body), headers);
+	free(session);
 	free(topic);
 	free(body);
 }

@@ -1,0 +1,604 @@
+/* What becomes of a module's response: stored, shown, said, refused; the test plays the modules and
+ * looks at what collectors and overlays would get. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "ids.h"
+#include "stack.h"
+#include "str.h"
+
+static struct stack st;
+static struct child *router;
+
+enum { WAIT_MS = 10000 };
+
+static const char *const topics[] = {
+	"waddle.registry", "waddle.events", "waddle.dlq", "waddle.overlay", "waddle.commands.echo", "waddle.responses.echo",
+	"waddle.responses.other", "waddle.responses.collector-twitch", "waddle.outbound.twitch",
+	"waddle.outbound.discord", "waddle.outbound.slack", "waddle.outbound.terminal",
+};
+
+/* Where commands come from; each in a community of its own, numbered from 2. */
+static const struct place { const char *platform, *server, *channel, *address; } places[] = {
+	{ "twitch", NULL, "1001", "twitch:1001" }, { "discord", "900", "1", "discord:900:1" },
+	{ "twitch", NULL, "2002", "twitch:2002" }, { "kick", NULL, "77", "kick:77" },
+	{ "slack", "T1", "C1", "slack:T1:C1" },
+};
+enum { TWITCH, DISCORD, TWITCH_TOO, KICK, SLACK };
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static char *time_text(int64_t unix_ms)
+{
+	time_t s = (time_t)(unix_ms / 1000);
+	struct tm tm;
+
+	gmtime_r(&s, &tm);
+	return text_of("%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
+	               tm.tm_hour, tm.tm_min, tm.tm_sec, (int)(unix_ms % 1000));
+}
+
+static char *quoted(const char *text)
+{
+	return text != NULL ? text_of("\"%s\"", text) : text_of("null");
+}
+
+/* A command of user 7 that is running: what a response has to name. */
+struct run { char id[80], execution[ID_TEXT], session[ID_TEXT]; int64_t created_ms; };
+
+/* Of a time ago_ms in the past. */
+static struct run run_command(int place, const char *command, int64_t ago_ms)
+{
+	static unsigned n;
+	const char *const headers[] = { "ce_type: waddle.event.v1", "ce_specversion: 1.0", NULL };
+	const struct place *at = &places[place];
+	struct run r = { .created_ms = now_ms() - ago_ms };
+	char *when = time_text(r.created_ms), *server = quoted(at->server), *text, *body;
+
+	(void)snprintf(r.id, sizeof r.id, "%s:%u-%llx", at->platform, n++, (unsigned long long)rnd_next());
+	body = text_of("{\"event_id\":\"%s\",\"platform\":\"%s\",\"server_id\":%s,\"channel_id\":\"%s\","
+	               "\"entity\":\"%s\",\"user\":{\"id\":\"7\",\"name\":\"n7\",\"roles\":[\"member\"]},"
+	               "\"message_type\":\"chatMessage\",\"occurred_at\":\"%s\",\"received_at\":\"%s\","
+	               "\"metadata\":{\"message_id\":\"m-%s\"},\"reply_ref\":\"ref-%s\",\"message_content\":\"!%s\"}",
+	               r.id, at->platform, server, at->channel, at->address, when, when, r.id, r.id, command);
+	probe_send(st.kafka, stack_topic(&st, "waddle.events"), -1, at->address, body, strlen(body), headers);
+	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM command_executions WHERE event_id = '%s'", r.id);
+	text = sql_text(st.sql, "SELECT execution_id FROM command_executions WHERE event_id = '%s'", r.id);
+	memcpy(r.execution, text, ID_TEXT);
+	free(text);
+	id_session(str_of(r.id), r.session);
+	free(when);
+	free(server);
+	free(body);
+	return r;
+}
+
+/* `more` follows the fields every response has: ",\"final\":true,...". */
+static char *response(const struct run *r, const char *session, int index, const char *action, const char *more)
+{
+	return text_of("{\"execution_id\":\"%s\",\"session_id\":\"%s\",\"response_index\":%d,"
+	               "\"module_name\":\"echo\",\"success\":true,\"response_action\":\"%s\",\"processing_time_ms\":1%s}",
+	               r->execution, session, index, action, more);
+}
+
+static void send_response(const struct run *r, const char *body)
+{
+	char *when = time_text(r->created_ms), *created = text_of("waddle-created: %s", when);
+	const char *const headers[] = { "ce_type: waddle.response.v1", "ce_specversion: 1.0", created, NULL };
+
+	probe_send(st.kafka, stack_topic(&st, "waddle.responses.echo"), -1, "twitch:1001", body, strlen(body), headers);
+	free(when);
+	free(created);
+}
+
+static void respond(const struct run *r, int index, const char *action, const char *more)
+{
+	char *body = response(r, r->session, index, action, more);
+
+	send_response(r, body);
+	free(body);
+}
+
+static void chat(const struct run *r, int index, bool final, const char *text)
+{
+	char *more = text_of(",\"final\":%s,\"chat_message\":\"%s\"", final ? "true" : "false", text);
+
+	respond(r, index, "chat", more);
+	free(more);
+}
+
+/* How often `text` is in the values of a topic. */
+static size_t mentions(const char *topic, const char *text)
+{
+	struct probe_topic t;
+	size_t n = 0;
+
+	probe_read(st.kafka, stack_topic(&st, topic), &t);
+	for (size_t i = 0; i < t.n; i++)
+		n += t.msgs[i].value != NULL && strstr(t.msgs[i].value, text) != NULL;
+	probe_free(&t);
+	return n;
+}
+
+struct wanted { const char *topic, *text; size_t n; };
+
+static bool is_there(void *arg)
+{
+	const struct wanted *w = arg;
+
+	return mentions(w->topic, w->text) >= w->n;
+}
+
+static void wait_mentions(const char *topic, const char *text, size_t n)
+{
+	struct wanted w = { topic, text, n };
+
+	wait_for(text, is_there, &w, WAIT_MS);
+}
+
+/* The one message that has `text` in it: its value, key in *ret_key unless NULL; free() both. */
+static char *message_of(const char *topic, const char *text, char **ret_key)
+{
+	struct probe_topic t;
+	char *value = NULL;
+
+	wait_mentions(topic, text, 1);
+	probe_read(st.kafka, stack_topic(&st, topic), &t);
+	for (size_t i = 0; i < t.n; i++) {
+		if (strstr(t.msgs[i].value, text) == NULL)
+			continue;
+		assert_null(value);
+		value = text_of("%s", t.msgs[i].value);
+		if (ret_key != NULL)
+			*ret_key = text_of("%s", t.msgs[i].key);
+	}
+	probe_free(&t);
+	assert_non_null(value);
+	return value;
+}
+
+static void has(const char *value, const char *text)
+{
+	if (strstr(value, text) == NULL)
+		harness_fail("no %s in %s", text, value);
+}
+
+static void has_not(const char *value, const char *text)
+{
+	if (strstr(value, text) != NULL)
+		harness_fail("%s in %s", text, value);
+}
+
+/* Everything sent to the module's topic before this has had its effect, or never will: a command of
+ * the same community is answered, and the answer is out. */
+static void after_all(void)
+{
+	static int n;
+	struct run r = run_command(TWITCH, "echo", 0);
+	char *mark = text_of("mark-%d-", n++);
+
+	chat(&r, 0, true, mark);
+	wait_mentions("waddle.outbound.twitch", mark, 1);
+	free(mark);
+}
+
+static int64_t stored(const struct run *r, const char *where)
+{
+	return sql_int(st.sql, "SELECT count(*) FROM module_responses WHERE execution_id = '%s' AND %s", r->execution,
+	               where);
+}
+
+static int up(void **state)
+{
+	static const char *const env[] = { "LOG_LEVEL=info", "SESSION_TTL=600s", NULL };
+	static const char registry[] =
+		"{\"name\":\"echo\",\"kind\":\"module\",\"version\":\"1.0\",\"instance\":\"i1\",\"status\":\"active\","
+		"\"heartbeat_at\":\"%s\",\"commands\":[{\"command\":\"echo\",\"prefix\":\"!\",\"timeout\":60},"
+		"{\"command\":\"slow\",\"prefix\":\"!\",\"timeout\":1}]}";
+	const char *const headers[] = { "ce_type: waddle.registry.v1", "ce_specversion: 1.0", NULL };
+	char *when = time_text(now_ms()), *body;
+
+	(void)state;
+	stack_open(&st, "responses", STACK_SCHEMA);
+	for (size_t i = 0; i < ARRAY_LEN(topics); i++)
+		stack_topic_create(&st, topics[i], i == 0 ? 1 : 4);
+	for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+		const struct place *p = &places[i];
+		char *server = p->server != NULL ? text_of("'%s'", p->server) : text_of("NULL");
+
+		sql_run(st.sql, "INSERT INTO communities (name, display_name) VALUES ('c%zu', 'C%zu')", i, i);
+		sql_run(st.sql, "INSERT INTO servers (owner, platform, server_id, channel) VALUES ('o', '%s', %s, '%s')",
+		        p->platform, server, p->channel);
+		sql_run(st.sql,
+		        "INSERT INTO entities (address, platform, server_id, channel_id, owner, community_id) "
+		        "VALUES ('%s', '%s', %s, '%s', 'o', %zu)",
+		        p->address, p->platform, server, p->channel, i + 2);
+		free(server);
+	}
+	router = stack_service(&st, "waddle-router", "waddle_router", env);
+	child_wait_ready(router, true, 20000);
+	body = text_of(registry, when);
+	probe_send(st.kafka, stack_topic(&st, "waddle.registry"), 0, "echo", body, strlen(body), headers);
+	sql_wait_int(st.sql, 2, WAIT_MS, "SELECT count(*) FROM commands WHERE module_id = 'echo'");
+	sql_run(st.sql, "INSERT INTO command_permissions (command_id, entity_id) SELECT c.id, e.entity_id "
+	                "FROM commands c, entities e");
+	free(when);
+	free(body);
+	return 0;
+}
+
+static int down(void **state)
+{
+	(void)state;
+	assert_int_equal(child_end(router, WAIT_MS), 0);
+	child_free(router);
+	stack_close(&st);
+	return 0;
+}
+
+/* router 43, 44: nobody else's community, the defaults of section 15. */
+static void media_ticker_and_general_become_overlay_items(void **state)
+{
+	struct run r = run_command(DISCORD, "echo", 0);
+	char *item, *key, id[ID_TEXT], *wanted;
+
+	(void)state;
+	respond(&r, 0, "media",
+	        ",\"final\":false,\"media_type\":\"music\",\"media_url\":\"https://example.org/song\","
+	        "\"response_data\":{\"title\":\"Song of media\"}");
+	respond(&r, 1, "ticker", ",\"final\":false,\"ticker_text\":\"plain ticker\"");
+	respond(&r, 2, "ticker",
+	        ",\"final\":false,\"ticker_text\":\"urgent ticker\",\"ticker_duration\":7,"
+	        "\"response_data\":{\"priority\":\"high\"}");
+	respond(&r, 3, "general", ",\"final\":false,\"content\":\"it stays\",\"content_type\":\"announcement\"");
+	respond(&r, 4, "general", ",\"final\":false,\"content\":\"it goes\",\"duration\":9,\"style\":{\"theme\":\"dark\"}");
+	respond(&r, 5, "media", ",\"final\":true");
+
+	item = message_of("waddle.overlay", "Song of media", &key);
+	id_overlay(str_of(r.execution), 0, id);
+	wanted = text_of("\"item_id\":\"%s\"", id);
+	has(item, wanted);
+	has(item, "\"community_id\":3,\"source_type\":\"media\"");
+	has(item, "\"media_url\": \"https://example.org/song\"");
+	has(item, "\"mode\":\"state\"");
+	has(item, r.session);
+	assert_string_equal(key, "3");
+	free(key);
+	free(item);
+	free(wanted);
+
+	item = message_of("waddle.overlay", "plain ticker", NULL);
+	has(item, "\"source_type\":\"ticker\"");
+	has(item, "\"duration\":10");
+	has(item, "\"mode\":\"once\"");
+	has_not(item, "\"priority\":");         /* 5 is what an absent one means */
+	free(item);
+	item = message_of("waddle.overlay", "urgent ticker", NULL);
+	has(item, "\"duration\":7");
+	has(item, "\"priority\":1");
+	free(item);
+	item = message_of("waddle.overlay", "it stays", NULL);
+	has(item, "\"source_type\":\"general\"");
+	has(item, "\"mode\":\"state\"");
+	has(item, "\"content_type\": \"announcement\"");
+	free(item);
+	item = message_of("waddle.overlay", "it goes", NULL);
+	has(item, "\"mode\":\"once\"");
+	has(item, "\"duration\":9");
+	has(item, "\"theme\": \"dark\"");
+	free(item);
+	/* nothing in it takes the card down */
+	id_overlay(str_of(r.execution), 5, id);
+	item = message_of("waddle.overlay", id, NULL);
+	has(item, "\"content\":{}");
+	free(item);
+	assert_int_equal(stored(&r, "ticker_duration = 10 AND response_index = 1"), 1);
+	assert_int_equal(stored(&r, "content_type = 'announcement' AND duration = 0"), 1);
+	assert_int_equal(mentions("waddle.outbound.discord", r.execution), 0);
+}
+
+/* router 45, 86: by the execution, whatever key or topic the module chose. */
+static void a_chat_response_goes_to_its_own_channel_only(void **state)
+{
+	struct run r = run_command(DISCORD, "echo", 0);
+	char *out, *key, id[ID_TEXT], *wanted;
+
+	(void)state;
+	respond(&r, 0, "chat",
+	        ",\"final\":true,\"chat_message\":\"only here\",\"entity\":\"twitch:2002\",\"entity_id\":3,\"community_id\":4");
+	out = message_of("waddle.outbound.discord", "only here", &key);
+	id_outbound(str_of(r.execution), 0, 0, id);
+	wanted = text_of("\"message_id\":\"%s\"", id);
+	has(out, wanted);
+	has(out, "\"entity\":\"discord:900:1\",\"server_id\":\"900\",\"channel_id\":\"1\",\"user_id\":\"7\"");
+	has(out, "\"reply_ref\":\"ref-");
+	has(out, "\"expires_at\":");
+	assert_string_equal(key, "1");
+	assert_int_equal(mentions("waddle.outbound.twitch", "only here"), 0);
+	assert_int_equal(mentions("waddle.overlay", r.execution), 0);
+	free(out);
+	free(key);
+	free(wanted);
+}
+
+/* router 73: also when they come twice and in another order. */
+static void responses_twice_and_out_of_order_are_kept_once(void **state)
+{
+	struct run r = run_command(TWITCH, "echo", 0);
+	char first[ID_TEXT], second[ID_TEXT];
+
+	(void)state;
+	chat(&r, 1, true, "the second");
+	chat(&r, 0, false, "the first");
+	chat(&r, 1, true, "the second");
+	id_outbound(str_of(r.execution), 0, 0, first);
+	id_outbound(str_of(r.execution), 1, 0, second);
+	wait_mentions("waddle.outbound.twitch", first, 1);
+	wait_mentions("waddle.outbound.twitch", second, 2);
+	assert_int_equal(stored(&r, "true"), 2);
+	assert_int_equal(stored(&r, "late"), 0);
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM command_executions WHERE execution_id = '%s' AND status = 'success'",
+	             r.execution);
+}
+
+/* section 15: same index again with other content is refused, the first stays. */
+static void another_response_under_a_known_index_is_refused(void **state)
+{
+	struct run r = run_command(TWITCH, "echo", 0), q = run_command(TWITCH, "echo", 0);
+
+	(void)state;
+	chat(&r, 0, false, "the true one");
+	respond(&q, 0, "ticker", ",\"final\":false,\"ticker_text\":\"true ticker\"");
+	wait_mentions("waddle.outbound.twitch", "the true one", 1);
+	wait_mentions("waddle.overlay", "true ticker", 1);
+	chat(&r, 0, false, "the false one");
+	respond(&q, 0, "ticker", ",\"final\":false,\"ticker_text\":\"false ticker\"");
+	wait_mentions("waddle.dlq", "the false one", 1);
+	wait_mentions("waddle.dlq", "false ticker", 1);
+	after_all();
+	assert_int_equal(mentions("waddle.outbound.twitch", "the false one"), 0);
+	assert_int_equal(mentions("waddle.overlay", "false ticker"), 0);
+	assert_int_equal(stored(&r, "chat_message = 'the true one'"), 1);
+	assert_int_equal(stored(&r, "true"), 1);
+}
+
+/* router 74 */
+static void twelve_hundred_characters_are_three_messages_in_order(void **state)
+{
+	struct run r = run_command(TWITCH, "echo", 0), d = run_command(DISCORD, "echo", 0);
+	struct buf b = BUF(8192);
+	struct str text;
+	char *c;
+	struct probe_topic t;
+	int seen = 0;
+
+	(void)state;
+	for (int i = 0; i < 133; i++)
+		buf_printf(&b, i % 10 == 9 ? "w\xC3\xBC%04d\\n" : "w\xC3\xBC%04d  ", i);
+	assert_int_equal(buf_str(&b, &text), 0);
+	c = text_of(STR_FMT, STR_ARG(text));
+	chat(&r, 0, true, c);
+	chat(&d, 0, true, c);
+	wait_mentions("waddle.outbound.twitch", "w\xC3\xBC" "0132", 1);
+	probe_read(st.kafka, stack_topic(&st, "waddle.outbound.twitch"), &t);
+	for (size_t i = 0; i < t.n; i++) {
+		char id[ID_TEXT];
+		const char *from = strstr(t.msgs[i].value, "\"text\":\"w\xC3\xBC"), *end;
+		size_t points = 0;
+
+		if (from == NULL)
+			continue;
+		id_outbound(str_of(r.execution), 0, seen, id);
+		has(t.msgs[i].value, id);
+		has_not(t.msgs[i].value, "\\n");
+		from += strlen("\"text\":\"");
+		end = strchr(from, '"');
+		assert_true(end - from >= 7 && memcmp(end - 7, "w\xC3\xBC", 3) == 0);   /* a whole word */
+		for (; from < end; from++)
+			points += ((unsigned char)*from & 0xC0) != 0x80;
+		assert_in_range(points, 1, 500);
+		assert_string_equal(t.msgs[i].key, "1001");
+		seen++;
+	}
+	assert_int_equal(seen, 3);
+	probe_free(&t);
+	/* one of Discord's holds it all */
+	free(message_of("waddle.outbound.discord", "w\xC3\xBC" "0132", NULL));
+	assert_int_equal(mentions("waddle.outbound.discord", d.execution), 0);
+	free(c);
+	buf_clear(&b);
+}
+
+#define FORM \
+	",\"final\":true,\"form_title\":\"Order\",\"form_description\":\"What you want\",\"form_fields\":[" \
+	"{\"name\":\"size\",\"type\":\"select\",\"label\":\"Size\",\"required\":true,\"options\":[\"S\",\"M\"]}," \
+	"{\"name\":\"secret\",\"type\":\"hidden\",\"value\":\"x\"},{\"name\":\"why\",\"type\":\"text\"}]," \
+	"\"form_submit_url\":\"https://example.org/order\""
+
+/* router 47 (first half), 43 */
+static void a_form_is_a_structure_where_there_are_forms_and_a_line_elsewhere(void **state)
+{
+	struct run d = run_command(DISCORD, "echo", 0), s = run_command(SLACK, "echo", 0),
+		   t = run_command(TWITCH, "echo", 0);
+	char *out, *custom;
+
+	(void)state;
+	respond(&d, 2, "form", FORM);
+	respond(&s, 0, "form", FORM ",\"private\":true");
+	respond(&t, 0, "form", FORM);
+	custom = text_of("\"form\":{\"custom_id\":\"form:%s:2\",\"title\":\"Order\",\"description\":\"What you want\","
+	                 "\"fields\":[{\"name\":\"size\",\"type\":\"select\",\"label\":\"Size\",\"required\":true,"
+	                 "\"options\":[\"S\",\"M\"]}", d.execution);
+	out = message_of("waddle.outbound.discord", d.execution, NULL);
+	has(out, custom);
+	has(out, "\"kind\":\"form\"");
+	free(out);
+	out = message_of("waddle.outbound.slack", s.execution, NULL);
+	has(out, "\"private\":true");
+	free(out);
+	out = message_of("waddle.outbound.twitch", "Order: What you want", NULL);
+	has(out, "\"text\":\"Order: What you want | 1. Size* (select: S, M) | 2. why (text) | "
+	         "Answer: https://example.org/order\"");
+	has(out, "\"kind\":\"chat\"");
+	free(out);
+	assert_int_equal(mentions("waddle.overlay", d.session) + mentions("waddle.overlay", t.session), 0);
+	assert_int_equal(stored(&d, "form_submit_method = 'POST' AND jsonb_array_length(form_fields) = 3"), 1);
+	free(custom);
+}
+
+/* router 85 */
+static void what_is_private_is_shown_to_nobody_else(void **state)
+{
+	struct run r = run_command(DISCORD, "echo", 0);
+	char *out;
+
+	(void)state;
+	respond(&r, 0, "ticker", ",\"final\":false,\"private\":true,\"ticker_text\":\"psst\"");
+	respond(&r, 1, "general", ",\"final\":false,\"private\":true,\"content\":\"psst\"");
+	respond(&r, 2, "chat", ",\"final\":true,\"private\":true,\"chat_message\":\"psst\"");
+	out = message_of("waddle.outbound.discord", "psst", NULL);
+	has(out, "\"private\":true");
+	has(out, "\"user_id\":\"7\"");
+	free(out);
+	sql_wait_int(st.sql, 3, WAIT_MS, "SELECT count(*) FROM module_responses WHERE execution_id = '%s' AND private",
+	             r.execution);
+	after_all();
+	assert_int_equal(mentions("waddle.overlay", "psst"), 0);
+	assert_int_equal(mentions("waddle.outbound.twitch", "psst"), 0);
+}
+
+/* section 15 */
+static void a_platform_without_a_collector_is_stored_only(void **state)
+{
+	struct run r = run_command(KICK, "echo", 0);
+
+	(void)state;
+	chat(&r, 0, true, "into the void");
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM command_executions WHERE execution_id = '%s' AND status = 'success'",
+	             r.execution);
+	assert_int_equal(stored(&r, "chat_message = 'into the void'"), 1);
+	for (size_t i = 8; i < ARRAY_LEN(topics); i++)
+		assert_int_equal(mentions(topics[i], "into the void"), 0);
+}
+
+/* router 71 */
+static void a_response_after_the_time_out_is_late_and_delivered(void **state)
+{
+	struct run r = run_command(TWITCH, "slow", 0);
+
+	(void)state;
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM command_executions WHERE execution_id = '%s' AND response_status = 504",
+	             r.execution);
+	chat(&r, 0, true, "late but here");
+	wait_mentions("waddle.outbound.twitch", "late but here", 1);
+	assert_int_equal(stored(&r, "late"), 1);
+	assert_int_equal(sql_int(st.sql,
+	                         "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
+	                         "AND status = 'failed' AND error_message = 'timeout' AND response_status = 504",
+	                         r.execution),
+	                 1);
+}
+
+static int64_t session_age_s(const struct run *r)
+{
+	return sql_int(st.sql, "SELECT extract(epoch FROM now() - last_activity)::bigint FROM sessions "
+	               "WHERE session_id = '%s'", r->session);
+}
+
+/* router 41 */
+static void a_session_is_renewed_once_a_minute(void **state)
+{
+	struct run r = run_command(TWITCH, "echo", 0), old = run_command(TWITCH, "echo", 300000);
+
+	(void)state;
+	assert_int_equal(sql_int(st.sql,
+	                         "SELECT count(*) FROM sessions s JOIN entities e USING (entity_id) "
+	                         "WHERE session_id = '%s' AND e.address = 'twitch:1001'",
+	                         r.session),
+	                 1);
+	/* used just now: not written again */
+	sql_run(st.sql, "UPDATE sessions SET last_activity = now() - interval '50 s' WHERE session_id = '%s'", old.session);
+	chat(&old, 0, false, "soon after");
+	wait_mentions("waddle.outbound.twitch", "soon after", 1);
+	assert_true(session_age_s(&old) >= 50);
+	sql_run(st.sql, "UPDATE sessions SET last_activity = now() - interval '500 s' WHERE session_id = '%s'", old.session);
+	chat(&old, 1, false, "much later");
+	wait_mentions("waddle.outbound.twitch", "much later", 1);
+	assert_true(session_age_s(&old) < 50);
+	sql_run(st.sql, "UPDATE sessions SET last_activity = now() - interval '601 s' WHERE session_id = '%s'", old.session);
+	chat(&old, 2, true, "too late");
+	wait_mentions("waddle.dlq", "too late", 1);
+	assert_int_equal(mentions("waddle.outbound.twitch", "too late"), 0);
+}
+
+/* router 42, the Kafka side */
+static void sessions_and_forms_that_are_not_right_are_dead_letters(void **state)
+{
+	struct run r = run_command(TWITCH, "echo", 0), of_others = run_command(TWITCH_TOO, "echo", 0),
+		   same_place = run_command(TWITCH, "echo", 0);
+	static const struct { const char *action, *more; } bad[] = {
+		{ "form", ",\"final\":true,\"form_title\":\"bad-no-fields\"" },
+		{ "form", ",\"final\":true,\"form_fields\":[{\"name\":\"bad-twice\",\"type\":\"text\"},"
+		          "{\"name\":\"bad-twice\",\"type\":\"text\"}]" },
+		{ "form", ",\"final\":true,\"form_fields\":[{\"name\":\"bad-choice\",\"type\":\"radio\"}]" },
+		{ "media", ",\"final\":true,\"media_url\":\"http://bad-scheme.example.org\"" },
+		{ "media", ",\"final\":true,\"media_url\":\"https://127.0.0.1/bad-address\"" },
+		{ "dance", ",\"final\":true,\"chat_message\":\"bad-action\"" },
+		{ "ticker", ",\"final\":true,\"ticker_text\":\"bad-duration\",\"ticker_duration\":301" },
+	};
+	static const char *const words[] = { "bad-no-fields", "bad-twice", "bad-choice", "bad-scheme", "bad-address",
+		                             "bad-action", "bad-duration" };
+	char *body = response(&r, of_others.session, 0, "chat", ",\"final\":true,\"chat_message\":\"stolen\"");
+
+	(void)state;
+	send_response(&r, body);
+	free(body);
+	wait_mentions("waddle.dlq", "stolen", 1);
+	body = response(&r, "11111111-1111-5111-8111-111111111111", 0, "chat", ",\"final\":true,\"chat_message\":\"made up\"");
+	send_response(&r, body);
+	free(body);
+	wait_mentions("waddle.dlq", "made up", 1);
+	/* another session of the same place is as good */
+	body = response(&r, same_place.session, 0, "chat", ",\"final\":false,\"chat_message\":\"of our own\"");
+	send_response(&r, body);
+	free(body);
+	wait_mentions("waddle.outbound.twitch", "of our own", 1);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		respond(&r, 1, bad[i].action, bad[i].more);
+		wait_mentions("waddle.dlq", words[i], 1);
+	}
+	after_all();
+	assert_int_equal(stored(&r, "true"), 1);
+	assert_int_equal(mentions("waddle.outbound.twitch", "stolen"), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(media_ticker_and_general_become_overlay_items),
+		cmocka_unit_test(a_chat_response_goes_to_its_own_channel_only),
+		cmocka_unit_test(responses_twice_and_out_of_order_are_kept_once),
+		cmocka_unit_test(another_response_under_a_known_index_is_refused),
+		cmocka_unit_test(twelve_hundred_characters_are_three_messages_in_order),
+		cmocka_unit_test(a_form_is_a_structure_where_there_are_forms_and_a_line_elsewhere),
+		cmocka_unit_test(what_is_private_is_shown_to_nobody_else),
+		cmocka_unit_test(a_platform_without_a_collector_is_stored_only),
+		cmocka_unit_test(a_response_after_the_time_out_is_late_and_delivered),
+		cmocka_unit_test(a_session_is_renewed_once_a_minute),
+		cmocka_unit_test(sessions_and_forms_that_are_not_right_are_dead_letters),
+	};
+
+	return !!cmocka_run_group_tests_name("responses", tests, up, down);
+}
