@@ -10,7 +10,7 @@ BUILD   ?= build
 B       := $(BUILD)/$(MODE)
 WERROR  ?= -Werror
 Q       := $(if $(V),,@)
-PKGS    := libpq libevent libevent_openssl json-c rdkafka libcurl openssl libical icu-uc icu-i18n libhs
+PKGS    := libpq libevent libevent_openssl json-c rdkafka libcurl openssl hiredis libical icu-uc icu-i18n libhs
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
            -Wwrite-strings -Wcast-qual -Wformat=2 -Wvla -Wswitch-enum -Wundef \
            $(if $(findstring clang,$(CC)),,-Wduplicated-cond -Wlogical-op)

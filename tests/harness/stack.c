@@ -318,6 +318,11 @@ void stack_broker(const char *words)
 	control("TEST_KAFKA_CTL", words);
 }
 
+void stack_redis(const char *words)
+{
+	control("TEST_REDIS_CTL", words);
+}
+
 void stack_wait_replay(struct stack *st, int64_t max_ms)
 {
 	struct sql *primary = sql_open(env_of("TEST_PG_PRIMARY")), *standby = sql_open(env_of("TEST_PG_STANDBY"));

@@ -61,6 +61,9 @@ int stack_waddle(struct stack *st, char **out, const char *const *words);
  * "resume-replay"; each returns when it is so. */
 void stack_pg(const char *words) NONNULL;
 void stack_broker(const char *words) NONNULL;           /* "stop", "start", "restart", "kill" */
+/* The same, and "pause", "resume": paused it takes what is sent and answers nothing.  Where it is:
+ * TEST_REDIS. */
+void stack_redis(const char *words) NONNULL;
 /* The standby has replayed everything the primary has now. */
 void stack_wait_replay(struct stack *st, int64_t max_ms) NONNULL;
 
