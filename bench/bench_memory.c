@@ -76,7 +76,7 @@ static bool reached(void *arg)
 
 static void chat(size_t n)
 {
-	struct count plain = { ROUTER, "waddle_router_events_total{verdict=\"plain\"}", (double)n };
+	struct count plain = { ROUTER, "waddle_router_events_total{platform=\"terminal\",message_type=\"chatMessage\",verdict=\"plain\"}", (double)n };
 
 	load_fill(&st, "waddle.events", n, "hello there, this is a perfectly ordinary line of chat");
 	wait_for("all of the chat is read", reached, &plain, 60000);

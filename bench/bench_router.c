@@ -44,7 +44,7 @@ static double dispatch(struct child *router, size_t n, size_t before)
 
 static double chat(struct child *router, size_t n)
 {
-	static const char series[] = "waddle_router_events_total{verdict=\"plain\"}";
+	static const char series[] = "waddle_router_events_total{platform=\"terminal\",message_type=\"chatMessage\",verdict=\"plain\"}";
 	double had = metric(router, series), now = had, first = 0, last = 0;
 
 	child_signal(router, SIGSTOP);

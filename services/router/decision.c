@@ -42,12 +42,16 @@ struct decisions *decisions_new(struct arena *mem, size_t max)
 
 bool decision_wanted(const struct work *w)
 {
-	if (w->rule.id != 0 || w->n_cand == 0)
+	bool answered = w->asks == ASKS_NOTHING;        /* what was asked for has a candidate */
+
+	if (w->rule.id != 0)
 		return true;
-	for (size_t i = 0; i < w->n_cand; i++)
+	for (size_t i = 0; i < w->n_cand; i++) {
 		if (w->cand[i].verdict != VERDICT_PENDING)
 			return true;
-	return false;
+		answered = answered || w->cand[i].trigger != TRIGGER_EVENT;
+	}
+	return !answered;
 }
 
 /* The checks in their order; a verdict that is none of theirs has passed all. */
@@ -57,6 +61,22 @@ static const struct { const char *name; enum verdict fails; } checks[] = {
 	{ "account", VERDICT_AUTH_REQUIRED }, { "rate_limit", VERDICT_RATE_LIMITED },
 	{ "module", VERDICT_UNREACHABLE },    { "backlog", VERDICT_OVERLOADED },
 };
+
+/* What comes before candidates: the first that fails leaves none. */
+static const struct { const char *name; enum verdict fails; } early[] = {
+	{ "monitored", VERDICT_NOT_MONITORED }, { "active", VERDICT_ENTITY_INACTIVE },
+	{ "alias", VERDICT_ALIAS_LOOP },        { "known", VERDICT_UNKNOWN_COMMAND },
+	{ "enabled", VERDICT_NOT_ENABLED },     { "rule_command", VERDICT_RULE_COMMAND_UNKNOWN },
+};
+
+/* Of these, how many were made: with a candidate for what was asked the rest is told there. */
+static size_t early_n(const struct work *w)
+{
+	for (size_t i = 0; i < w->n_cand; i++)
+		if (w->cand[i].trigger != TRIGGER_EVENT)
+			return 2;
+	return w->asks == ASKS_NOTHING ? 2 : w->rule.id != 0 ? 6 : 5;
+}
 
 static const char *role_needed(const struct candidate *c)
 {
@@ -100,20 +120,15 @@ static struct str checks_json(struct arena *mem, const struct work *w)
 {
 	struct buf b = BUF(64 * 1024);
 	struct str ret = STR("[]");
-	bool monitored = w->place != NULL;
 
 	buf_add(&b, STR("["));
-	if (w->n_cand == 0) {
-		buf_printf(&b, "{\"check\":\"monitored\",\"ok\":%s}", monitored ? "true" : "false");
-		if (monitored)
-			buf_printf(&b, ",{\"check\":\"active\",\"ok\":%s}",
-			           w->verdict == VERDICT_ENTITY_INACTIVE ? "false" : "true");
-		if (w->verdict == VERDICT_UNKNOWN_COMMAND || w->verdict == VERDICT_RULE_COMMAND_UNKNOWN)
-			buf_add(&b, STR(",{\"check\":\"known\",\"ok\":false}"));
-		if (w->verdict == VERDICT_NOT_ENABLED)
-			buf_add(&b, STR(",{\"check\":\"enabled\",\"ok\":false}"));
-		if (w->verdict == VERDICT_ALIAS_LOOP)
-			buf_add(&b, STR(",{\"check\":\"alias\",\"ok\":false}"));
+	for (size_t i = 0; i < ARRAY_LEN(early); i++) {
+		bool failed = w->base == early[i].fails;
+
+		buf_printf(&b, "%s{\"check\":\"%s\",\"ok\":%s}", i > 0 ? "," : "", early[i].name,
+		           failed ? "false" : "true");
+		if (failed || i + 1 == early_n(w))
+			break;
 	}
 	for (size_t i = 0; i < w->n_cand; i++)
 		add_checks(w, &w->cand[i], &b);
@@ -146,7 +161,7 @@ static struct str execution_ids(struct arena *mem, const struct work *w)
 
 static struct str reason_of(struct arena *mem, const struct work *w)
 {
-	if (w->cmd.name.n == 0)
+	if (w->cmd.name.n == 0 || w->rule.id != 0)
 		return str_of(verdict_reasons[w->verdict]);
 	return arena_printf(mem, STR_FMT STR_FMT ": %s", STR_ARG(w->cmd.prefix), STR_ARG(w->cmd.name),
 	                    verdict_reasons[w->verdict]);
@@ -160,7 +175,7 @@ void decision_add(struct decisions *d, struct work *w)
 	            ROW(DB_STR(w->ev.event_id), DB_TIME(w->ev.received_at_ms), db_opt(w->ev.dedupe_key),
 	                DB_STR(str_of(verdict_names[w->verdict])), DB_INT(verdict_codes[w->verdict]),
 	                DB_STR(w->ev.entity), place != NULL ? DB_INT(place->entity_id) : DB_NULL,
-	                place != NULL ? DB_INT(place->community_id) : DB_NULL, DB_STR(w->ev.platform),
+	                w->community_id != 0 ? DB_INT(w->community_id) : DB_NULL, DB_STR(w->ev.platform),
 	                DB_STR(w->ev.user.id), DB_STR(str_of(w->session_id)), DB_STR(str_of(w->trace_id)),
 	                DB_STR(reason_of(d->mem, w)),
 	                DB_STR(str_of(message_type_names[w->ev.message_type])),

@@ -62,7 +62,7 @@ struct metric *const dispatch_metrics[] = { &executions, &rows, &seconds, &repea
 static void fill(struct dispatch *d);
 
 /* The enabling row's config with the community beside it: {"a":1} and {...} -> {"a":1,"community":{...}}. */
-static struct str config_of(struct arena *mem, const struct grant *g, const struct place *p)
+static struct str config_of(struct arena *mem, const struct grant *g, struct str community)
 {
 	struct str own = g->config;
 
@@ -70,7 +70,7 @@ static struct str config_of(struct arena *mem, const struct grant *g, const stru
 		own = STR("{}");
 	own.n--;
 	return arena_printf(mem, STR_FMT "%s\"community\":" STR_FMT "}", STR_ARG(own), own.n > 1 ? "," : "",
-	                    STR_ARG(p->community));
+	                    STR_ARG(community));
 }
 
 static struct str encode(struct turn *t, struct work *w, struct candidate *c)
@@ -80,12 +80,12 @@ static struct str encode(struct turn *t, struct work *w, struct candidate *c)
 	struct str body = STR_NONE;
 	struct command_msg m = {
 		.execution_id = str_of(c->execution_id), .session_id = str_of(w->session_id),
-		.event_id = w->ev.event_id, .community_id = place->community_id,
+		.event_id = w->ev.event_id, .community_id = w->community_id,
 		.entity_id = place->entity_id, .entity = w->ev.entity, .platform = w->ev.platform,
 		.user = w->ev.user, .trigger = c->trigger, .message_type = w->ev.message_type,
 		.prefix = c->cmd->prefix, .command = c->cmd->name, .parameters = c->cmd->params,
 		.raw_message = w->ev.message_content, .event_data = w->ev.metadata,
-		.config = config_of(t->mem, c->grant, place), .reply_ref = w->ev.reply_ref,
+		.config = config_of(t->mem, c->grant, w->community), .reply_ref = w->ev.reply_ref,
 		.created_at_ms = w->ev.received_at_ms,
 	};
 
@@ -134,13 +134,13 @@ static void execution_row(struct turn *t, struct columns *cols, struct work *w, 
 		judge_sum(w);
 		return;
 	}
-	n = snprintf(key, sizeof key, "%lld", (long long)place->community_id);
+	n = snprintf(key, sizeof key, "%lld", (long long)w->community_id);
 	t->ship[t->n_ship++] = (struct shipment){
 		w, c, arena_str(t->mem, (struct str){ key, (size_t)n }), body,
 	};
 	sweeper_saw(w->r->sweeper, w->ev.received_at_ms);
 	columns_add(cols, ROW(DB_STR(str_of(c->execution_id)), DB_TIME(w->ev.received_at_ms),
-	                      DB_INT(c->route->id), DB_INT(place->entity_id), DB_INT(place->community_id),
+	                      DB_INT(c->route->id), DB_INT(place->entity_id), DB_INT(w->community_id),
 	                      DB_STR(w->ev.user.id), DB_STR(w->ev.user.name), DB_STR(w->ev.message_content),
 	                      DB_STR(params_json(t->mem, c->cmd->params)), DB_STR(c->route->location_url),
 	                      DB_STR(body), DB_STR(str_of(w->session_id)), DB_STR(w->ev.event_id),
@@ -205,12 +205,11 @@ static bool ship(struct turn *t)
 
 	for (; t->shipped < t->n_ship; t->shipped++) {
 		struct shipment *s = &t->ship[t->shipped];
-		const struct place *place = cache_value(s->w->place);
 		char traceparent[56];
 		struct envelope env = {
 			.kind = ENV_COMMAND, .id = str_of(s->c->execution_id), .source = STR("waddle/router"),
 			.time_ms = t->sent_at_ms, .deadline_ms = t->sent_at_ms + s->c->route->timeout_ms,
-			.lsn = positions_of(r->positions, place->community_id),
+			.lsn = positions_of(r->positions, s->w->community_id),
 		};
 		struct envelope_headers head;
 		int n = snprintf(traceparent, sizeof traceparent, "00-%s-%.16s-01", s->w->trace_id,
@@ -225,7 +224,7 @@ static bool ship(struct turn *t)
 	for (; t->acted < t->n_act; t->acted++) {
 		struct work *w = t->act[t->acted];
 
-		if (!rules_act(w))
+		if (!rules_act(w) || !notice_work(w))
 			return false;
 		work_acknowledged(w, NULL);     /* our own hold */
 	}

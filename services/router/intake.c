@@ -22,7 +22,9 @@ struct intake {
 	struct list     idle, all;      /* works without a message; all there are */
 };
 
-METRIC_BY(verdicts, METRIC_COUNTER, "waddle_router_events_total", "Events by verdict.", "verdict", verdict_names);
+static const char *const platforms[] = { "twitch", "discord", "slack", "kick", "youtube", "terminal", "other", NULL };
+METRIC_BY3(verdicts, METRIC_COUNTER, "waddle_router_events_total", "Events by verdict.", "platform", platforms,
+           "message_type", message_type_names, "verdict", verdict_names);
 METRIC(refused, METRIC_COUNTER, "waddle_router_bad_events_total", "Events sent to the dead-letter topic.");
 METRIC(waiting, METRIC_GAUGE, "waddle_router_events_waiting", "Events whose look-ups are not complete.");
 struct metric *const intake_metrics[] = { &verdicts, &refused, &waiting, NULL };
@@ -37,7 +39,7 @@ static struct work *take(struct intake *in)
 	w = XNEW(struct work);
 	MAKE_A(w, WORK_MAGIC);
 	w->r = in->r;
-	w->mem = arena_new(2048, 1 << 20);
+	w->mem = arena_new(2048, 4 << 20);
 	list_init(&w->node);
 	list_add_tail(&in->all, &w->all);
 	return w;
@@ -45,18 +47,10 @@ static struct work *take(struct intake *in)
 
 static void release(struct work *w)
 {
-	cache_release(w->place);
-	cache_release(w->routes);
-	cache_release(w->person);
-	for (size_t i = 0; i < w->n_cand; i++) {
-		cache_release(w->cand[i].grant_item);
+	for (size_t i = 0; i < w->n_cand; i++)
 		limits_release(w->r->limits, &w->cand[i]);
-		w->cand[i] = (struct candidate){ 0 };
-	}
-	w->place = w->routes = w->person = NULL;
-	w->n_cand = 0;
-	w->rule = (struct rule_hit){ 0 };
-	w->effects = false;
+	resolve_release(w);
+	w->effects = w->formed = false;
 }
 
 static void give_back(struct intake *in, struct work *w)
@@ -84,19 +78,48 @@ void intake_reject(struct work *w, const char *reason, const struct err *why)
 	give_back(w->r->intake, w);
 }
 
-static void again(void *arg);
-
 /* Its partition is taken and its limits are known. */
 static bool may_judge(struct work *w)
 {
 	if (!partition_ready(w->r->partitions, w->m->at.partition))
 		return false;
-	w->loads += limits_look(w->r->limits, w, again);
+	w->loads += limits_look(w->r->limits, w, intake_again);
 	w->ready = w->loads == 0;
 	return w->ready;
 }
 
-static void settle(struct intake *in, struct part *p)
+static void count(const struct work *w, enum verdict v)
+{
+	int platform = js_name(platforms, w->ev.platform);
+
+	if (platform < 0)
+		platform = ARRAY_LEN(platforms) - 2;
+	metric_add(&verdicts, METRIC_AT3(&verdicts, platform, w->ev.message_type, v), 1);
+}
+
+/* Most events are this: chat that is no command, where nothing waits for chat. */
+static bool nothing_to_do(const struct work *w)
+{
+	return w->asks == ASKS_NOTHING && w->n_cand == 0 && w->rule.id == 0;
+}
+
+__attribute__((weak)) bool form_submission(struct work *w)
+{
+	(void)w;
+	return false;
+}
+
+void intake_judge(struct work *w)
+{
+	judge(w);
+	count(w, w->verdict);
+	if (nothing_to_do(w))
+		intake_done(w);
+	else
+		dispatch_add(w->r->dispatch, w);
+}
+
+static void settle(struct part *p)
 {
 	struct list *n;
 
@@ -111,15 +134,16 @@ static void settle(struct intake *in, struct part *p)
 			intake_done(w);
 			continue;
 		}
-		judge(w);
-		metric_add(&verdicts, w->verdict, 1);
-		dispatch_add(in->r->dispatch, w);
+		if (w->asks == ASKS_FORM && !w->formed && w->place != NULL) {
+			w->formed = true;
+			if (form_submission(w))
+				continue;
+		}
+		intake_judge(w);
 	}
 }
 
-static void resolve(struct work *w);
-
-static void again(void *arg)
+void intake_again(void *arg)
 {
 	struct work *w = arg;
 
@@ -129,21 +153,36 @@ static void again(void *arg)
 		return;
 	resolve(w);
 	if (w->ready && (bus_msg_void(w->m) || may_judge(w)))
-		settle(w->r->intake, &w->r->intake->part[w->m->at.partition]);
+		settle(&w->r->intake->part[w->m->at.partition]);
 }
 
-/* True: *item is settled, *none telling whether there is one.  False: being loaded. */
-static bool look(struct work *w, enum lookup_kind kind, const struct str *fields, size_t n,
-                 struct cache_item **item, bool *none)
+void intake_as_command(struct work *w, struct parsed cmd, int64_t command_id)
 {
-	*none = false;
-	if (*item != NULL)
-		return true;
-	*item = lookup_get(w->r->lookup, kind, fields, n, none, again, w);
-	if (*item != NULL || *none)
-		return true;
-	w->loads++;
-	return false;
+	struct intake *in = w->r->intake;
+	struct part *p = &in->part[w->m->at.partition];
+
+	resolve_as_command(w, cmd, command_id);
+	list_add_head(&p->queue, &w->node);
+	metric_add(&waiting, 0, 1);
+	resolve(w);
+	settle(p);
+}
+
+/* A trace that a redelivery makes again, when the sender started none. */
+static void trace_of(struct work *w)
+{
+	struct str t = bus_header(w->m, "traceparent");
+	size_t n = 0;
+
+	if (trace_ok(t)) {
+		memcpy(w->trace_id, t.p + 3, 32);
+		w->trace_id[32] = '\0';
+		return;
+	}
+	for (size_t i = 0; i < 36; i++)
+		if (w->session_id[i] != '-')
+			w->trace_id[n++] = w->session_id[i];
+	w->trace_id[n] = '\0';
 }
 
 static struct part *part_of(struct intake *in, int32_t partition)
@@ -184,79 +223,7 @@ void intake_go_on(struct intake *in, int32_t partition, struct list *back)
 		if (w->ready && !bus_msg_void(w->m))
 			(void)may_judge(w);     /* all that waited, in one statement */
 	}
-	settle(in, p);
-}
-
-static struct str int_text(int64_t v, char out[24])
-{
-	int n = snprintf(out, 24, "%lld", (long long)v);
-
-	return (struct str){ out, (size_t)n };
-}
-
-/* Collects what the verdict needs; may be called again after each load and starts only what is
- * still missing.  Two rounds at most: people and grants need the ids of place and command. */
-static void resolve(struct work *w)
-{
-	char a[24], b[24], c[24], name[420];
-	bool no_place, no_routes, none, here;
-	struct str full = { name, 0 };
-
-	if (w->cmd.name.n + 1 > sizeof name) {
-		w->ready = true;                /* longer than any command can be: unknown */
-		return;
-	}
-	name[0] = w->cmd.prefix.p[0];
-	memcpy(name + 1, w->cmd.name.p, w->cmd.name.n);
-	full.n = w->cmd.name.n + 1;
-
-	here = look(w, LOOKUP_PLACE, &w->ev.entity, 1, &w->place, &no_place);
-	here = look(w, LOOKUP_ROUTES, &full, 1, &w->routes, &no_routes) && here;
-	if (!here)
-		return;
-	if (no_place || no_routes) {
-		w->ready = true;
-		return;
-	}
-
-	const struct place *place = cache_value(w->place);
-	const struct routes *routes = cache_value(w->routes);
-	struct str who[3] = { int_text(place->community_id, a), w->ev.platform, w->ev.user.id };
-
-	here = look(w, LOOKUP_PERSON, who, 3, &w->person, &none);
-	w->n_cand = routes->n < MAX_CANDIDATES ? routes->n : MAX_CANDIDATES;
-	for (size_t i = 0; i < w->n_cand; i++) {
-		struct str grant[3] = { int_text(routes->at[i].id, a), int_text(place->entity_id, b),
-		                        int_text(place->server_wide_id, c) };
-
-		w->cand[i].route = &routes->at[i];
-		w->cand[i].cmd = &w->cmd;
-		here = look(w, LOOKUP_GRANT, grant, 3, &w->cand[i].grant_item, &none) && here;
-		w->cand[i].grant = w->cand[i].grant_item != NULL ? cache_value(w->cand[i].grant_item) : NULL;
-	}
-	w->ready = here;
-}
-
-/* A trace that a redelivery makes again, when the sender started none. */
-static void trace_of(struct work *w)
-{
-	struct str t = bus_header(w->m, "traceparent");
-	size_t n = 0;
-
-	if (trace_ok(t)) {
-		memcpy(w->trace_id, t.p + 3, 32);
-		w->trace_id[32] = '\0';
-		return;
-	}
-	for (size_t i = 0; i < 36; i++)
-		if (w->session_id[i] != '-')
-			w->trace_id[n++] = w->session_id[i];
-	w->trace_id[n] = '\0';
-}
-
-static bool is_text_command(int message_type)
-{
-	return message_type == MSG_CHAT || message_type == MSG_APP_MENTION;
+	settle(p);
 }
 
 static void arrived(void *arg, struct bus_msg *m)
@@ -272,12 +239,15 @@ static void arrived(void *arg, struct bus_msg *m)
 	if (r != 0) {
 		log_rarely(1000, L_WARN, NULL, "event_refused", "partition %d offset %lld: %s",
 		           m->at.partition, (long long)m->offset, err.text);
-		metric_add(&verdicts, VERDICT_BAD_EVENT, 1);
+		w->ev = (struct event){ 0 };
+		count(w, VERDICT_BAD_EVENT);
 		intake_reject(w, envelope_reason(ENV_EVENT, r == -ENOBUFS ? -EMSGSIZE : r), &err);
 		return;
 	}
-	if (!is_text_command(w->ev.message_type) || !parse_command(w->ev.message_content, w->mem, &w->cmd)) {
-		metric_add(&verdicts, VERDICT_PLAIN, 1);
+	w->asks = parse_event(&w->ev, w->mem, &w->cmd);
+	resolve(w);
+	if (w->ready && nothing_to_do(w)) {
+		count(w, w->base);
 		intake_done(w);
 		return;
 	}
@@ -285,10 +255,9 @@ static void arrived(void *arg, struct bus_msg *m)
 	trace_of(w);
 	list_add_tail(&p->queue, &w->node);
 	metric_add(&waiting, 0, 1);
-	resolve(w);
 	if (w->ready)
 		(void)may_judge(w);             /* so that its limits are read while it waits */
-	settle(in, p);
+	settle(p);
 }
 
 /* What waits for look-ups finds its messages void and is dropped when they are complete. */

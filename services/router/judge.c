@@ -27,10 +27,12 @@ int verdict_progress(enum verdict v)
 {
 	/* Worst first: the checks in their order, then what gets past them. */
 	static const enum verdict order[] = {
-		VERDICT_UNKNOWN_COMMAND, VERDICT_ALIAS_LOOP, VERDICT_NOT_ENABLED, VERDICT_DENIED_USER,
+		VERDICT_PLAIN, VERDICT_NOT_MONITORED, VERDICT_ENTITY_INACTIVE, VERDICT_UNKNOWN_COMMAND,
+		VERDICT_RULE_COMMAND_UNKNOWN, VERDICT_ALIAS_LOOP, VERDICT_NOT_ENABLED, VERDICT_DENIED_USER,
 		VERDICT_DENIED_ROLE, VERDICT_DENIED_LABEL, VERDICT_AUTH_REQUIRED, VERDICT_RATE_LIMITED,
 		VERDICT_OVERLOADED, VERDICT_UNREACHABLE, VERDICT_URL_REFUSED, VERDICT_EVENT_MODULES,
-		VERDICT_RULE_COMMAND, VERDICT_PENDING,
+		VERDICT_RULE_WARN, VERDICT_RULE_BLOCK, VERDICT_RULE_WEBHOOK, VERDICT_RULE_COMMAND,
+		VERDICT_PENDING,
 	};
 	int at = 0;
 
@@ -47,8 +49,9 @@ int judge_role(const struct work *w)
 	const struct person *person = w->person != NULL ? cache_value(w->person) : NULL;
 	int rank = person != NULL ? person->role : ROLE_MEMBER;
 
-	if (place->community_id == GLOBAL_COMMUNITY)
-		return rank;            /* whose channel it is gives no rights over everyone */
+	/* Whose channel it is gives no rights over everyone, nor over another community. */
+	if (place->community_id == GLOBAL_COMMUNITY || w->community_id != place->community_id)
+		return rank;
 	for (int role = ROLE_OWNER; role < rank; role++)
 		if (w->ev.user.roles & 1u << role)
 			rank = role == ROLE_OWNER ? ROLE_ADMIN : role;  /* owner only by the stored role */
@@ -113,6 +116,8 @@ static enum verdict judge_one(struct work *w, struct candidate *c, int role)
 
 	if (g == NULL || !g->enabled)
 		return VERDICT_NOT_ENABLED;
+	if (c->trigger == TRIGGER_EVENT)
+		return c->route->topic.n > 0 ? VERDICT_PENDING : VERDICT_UNREACHABLE;
 	if (listed(g->deny, w->ev.user.id))
 		return VERDICT_DENIED_USER;
 	if (!listed(g->allow, w->ev.user.id) && role > (g->min_role >= 0 ? g->min_role : c->route->min_role))
@@ -128,31 +133,26 @@ static enum verdict judge_one(struct work *w, struct candidate *c, int role)
 
 void judge_sum(struct work *w)
 {
-	w->verdict = VERDICT_UNKNOWN_COMMAND;
-	for (size_t i = 0; i < w->n_cand; i++)
-		if (verdict_progress(w->cand[i].verdict) > verdict_progress(w->verdict))
-			w->verdict = w->cand[i].verdict;
+	w->verdict = w->base;
+	for (size_t i = 0; i < w->n_cand; i++) {
+		enum verdict v = w->cand[i].verdict;
+
+		if (v == VERDICT_PENDING && w->cand[i].trigger == TRIGGER_EVENT)
+			v = VERDICT_EVENT_MODULES;
+		if (v == VERDICT_PENDING && w->cand[i].trigger == TRIGGER_STRING_MATCH)
+			v = VERDICT_RULE_COMMAND;
+		if (verdict_progress(v) > verdict_progress(w->verdict))
+			w->verdict = v;
+	}
+	w->effects = w->rule.id != 0 || notice_due(w);
 }
 
 void judge(struct work *w)
 {
-	const struct place *place = w->place != NULL ? cache_value(w->place) : NULL;
 	int role;
 
 	IS_A(w, WORK_MAGIC);
-	if (place == NULL) {
-		w->verdict = VERDICT_NOT_MONITORED;
-		return;
-	}
-	if (!place->active) {
-		w->verdict = VERDICT_ENTITY_INACTIVE;
-		return;
-	}
-	if (w->n_cand == 0) {
-		w->verdict = VERDICT_UNKNOWN_COMMAND;
-		return;
-	}
-	role = judge_role(w);
+	role = w->n_cand > 0 ? judge_role(w) : ROLE_MEMBER;
 	for (size_t i = 0; i < w->n_cand; i++)
 		w->cand[i].verdict = judge_one(w, &w->cand[i], role);
 	judge_sum(w);

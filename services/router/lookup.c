@@ -58,7 +58,7 @@ struct lookup {
 };
 enum { LOOKUP_MAGIC = 0x10c0109 };
 
-static const char *const kind_names[] = { "place", "routes", "grant", "person" };
+static const char *const kind_names[] = { "place", "routes", "grants", "person", "alias", "context" };
 METRIC_BY(loads, METRIC_COUNTER, "waddle_router_lookup_loads_total",
           "Statements that filled a lookup cache.", "cache", kind_names);
 METRIC_BY(keys, METRIC_COUNTER, "waddle_router_lookup_keys_total",
@@ -87,10 +87,11 @@ static struct str put(char **at, struct str s)
 
 static void *place_value(const struct db_result *res, int row, int n, size_t *bytes)
 {
-	struct str community = db_str(res, row, 5), key = db_str(res, row, 6);
+	struct str community = db_str(res, row, 5), key = db_str(res, row, 6), config = db_str(res, row, 7);
+	struct str bot = db_str(res, row, 8);
 
 	(void)n;
-	*bytes = sizeof(struct place) + community.n + key.n;
+	*bytes = sizeof(struct place) + community.n + key.n + config.n + bot.n;
 
 	struct place *p = xnew_(1, *bytes);
 	char *at = (char *)(p + 1);
@@ -101,6 +102,8 @@ static void *place_value(const struct db_result *res, int row, int n, size_t *by
 	p->server_wide_id = db_int(res, row, 4);
 	p->community = put(&at, community);
 	p->outbound_key = put(&at, key);
+	p->config = put(&at, config);
+	p->bot_account = put(&at, bot);
 	return p;
 }
 
@@ -123,10 +126,11 @@ static void *routes_value(const struct db_result *res, int row, int n, size_t *b
 	*bytes = sizeof(struct routes) + (size_t)n * sizeof(struct route);
 	for (int i = row; i < row + n; i++)
 		*bytes += db_str(res, i, 6).n + db_str(res, i, 7).n + sizeof "waddle.commands." +
-		          db_str(res, i, 6).n;
+		          db_str(res, i, 7).n + db_str(res, i, 11).n + 1;
 
 	struct routes *r = xnew_(1, *bytes);
 	char *at = (char *)&r->at[n];
+	uint64_t stamp = 0xcbf29ce484222325u;   /* FNV-1a over the ids */
 
 	for (int i = row; i < row + n; i++) {
 		struct route *to = &r->at[r->n++];
@@ -137,8 +141,12 @@ static void *routes_value(const struct db_result *res, int row, int n, size_t *b
 		to->rate_limit = (uint32_t)db_int(res, i, 3);
 		to->min_role = role_of(db_str(res, i, 4), ROLE_OWNER);
 		to->auth_required = db_bool(res, i, 5);
+		stamp = (stamp ^ (uint64_t)to->id) * 0x100000001b3u;
 		to->priority = (int)db_int(res, i, 8);
 		to->parallel = db_bool(res, i, 9);
+		to->prefix = put(&at, db_str(res, i, 10));
+		to->command = put(&at, db_str(res, i, 11));
+		to->type = js_name(endpoint_names, db_str(res, i, 12));
 		to->module_id = put(&at, db_str(res, i, 6));
 		to->module = str_cut(to->module_id, ':', &rest);
 		to->location_url = put(&at, url);
@@ -150,6 +158,7 @@ static void *routes_value(const struct db_result *res, int row, int n, size_t *b
 			*at++ = '\0';           /* bus_send() takes a C string */
 		}
 	}
+	(void)snprintf(r->stamp, sizeof r->stamp, "%016llx", (unsigned long long)stamp);
 	return r;
 }
 
@@ -180,35 +189,75 @@ static struct js_list put_list(struct str **slot, char **at, struct js_list list
 	return ret;
 }
 
-static void *grant_value(const struct db_result *res, int row, int n, size_t *bytes)
+static void *grants_value(const struct db_result *res, int row, int n, size_t *bytes)
 {
-	struct arena *mem = arena_new(4096, 1 << 20);
-	struct permissions p = { 0 };
-	struct str config = db_str(res, row, 2);
-	struct err err = { 0 };
-	bool legible = js_decode(db_str(res, row, 3), permission_fields, &p, mem, &err) == 0;
+	struct arena *mem = arena_new(4096, 64 << 20);
+	struct permissions *p = arena_alloc(mem, (size_t)n * sizeof *p);
+	bool *legible = arena_alloc(mem, (size_t)n * sizeof *legible);
+	size_t slots = 0, texts = 0;
 
-	(void)n;
-	/* A row nobody can read must not open what it was meant to close. */
-	if (!legible)
-		log_rarely(60000, L_ERROR, NULL, "permissions_unreadable",
-		           "a command_permissions row counts as disabled: %s", err.text);
-	*bytes = sizeof(struct grant) + config.n + list_bytes(p.labels) + list_bytes(p.allow_users) +
-	         list_bytes(p.deny_users);
+	for (int i = 0; i < n; i++) {
+		struct err err = { 0 };
 
-	struct grant *g = xnew_(1, *bytes);
-	struct str *slot = (struct str *)(g + 1);
-	char *at = (char *)(slot + p.labels.n + p.allow_users.n + p.deny_users.n);
+		legible[i] = js_decode(db_str(res, row + i, 3), permission_fields, &p[i], mem, &err) == 0;
+		/* A row nobody can read must not open what it was meant to close. */
+		if (!legible[i])
+			log_rarely(60000, L_ERROR, NULL, "permissions_unreadable",
+			           "a command_permissions row counts as disabled: %s", err.text);
+		slots += p[i].labels.n + p[i].allow_users.n + p[i].deny_users.n;
+		texts += db_str(res, row + i, 2).n + list_bytes(p[i].labels) + list_bytes(p[i].allow_users) +
+		         list_bytes(p[i].deny_users);
+	}
+	*bytes = sizeof(struct grants) + (size_t)n * sizeof(struct grant) + texts;
 
-	g->permission_id = db_int(res, row, 4);
-	g->enabled = legible && db_bool(res, row, 1);
-	g->min_role = p.min_role.n == 0 ? -1 : role_of(p.min_role, ROLE_OWNER);
-	g->labels = put_list(&slot, &at, p.labels);
-	g->allow = put_list(&slot, &at, p.allow_users);
-	g->deny = put_list(&slot, &at, p.deny_users);
-	g->config = put(&at, config);
+	struct grants *g = xnew_(1, *bytes);
+	struct str *slot = (struct str *)&g->at[n];
+	char *at = (char *)(slot + slots);
+
+	for (int i = 0; i < n; i++) {
+		struct grant *to = &g->at[g->n++];
+
+		to->command_id = db_int(res, row + i, 5);
+		to->permission_id = db_int(res, row + i, 4);
+		to->enabled = legible[i] && db_bool(res, row + i, 1);
+		to->min_role = p[i].min_role.n == 0 ? -1 : role_of(p[i].min_role, ROLE_OWNER);
+		to->labels = put_list(&slot, &at, p[i].labels);
+		to->allow = put_list(&slot, &at, p[i].allow_users);
+		to->deny = put_list(&slot, &at, p[i].deny_users);
+		to->config = put(&at, db_str(res, row + i, 2));
+	}
 	arena_free(mem);
 	return g;
+}
+
+static void *alias_value(const struct db_result *res, int row, int n, size_t *bytes)
+{
+	struct str target = db_str(res, row, 1);
+
+	(void)n;
+	*bytes = sizeof(struct alias) + target.n;
+
+	struct alias *a = xnew_(1, *bytes);
+	char *at = (char *)(a + 1);
+
+	a->target = put(&at, target);
+	return a;
+}
+
+static void *context_value(const struct db_result *res, int row, int n, size_t *bytes)
+{
+	struct str community = db_str(res, row, 3);
+
+	(void)n;
+	*bytes = sizeof(struct context) + community.n;
+
+	struct context *c = xnew_(1, *bytes);
+	char *at = (char *)(c + 1);
+
+	c->community_id = db_int(res, row, 1);
+	c->until_ms = db_time(res, row, 2);
+	c->community = put(&at, community);
+	return c;
 }
 
 static void *person_value(const struct db_result *res, int row, int n, size_t *bytes)
@@ -276,7 +325,10 @@ static const struct spec specs[LOOKUP_KINDS] = {
 		       "jsonb_strip_nulls(jsonb_build_object('name', c.name, "
 		       "'timezone', c.settings->'timezone', 'locale', c.settings->'locale', "
 		       "'bot_account_id', coalesce(e.config->'bot_account_id', m.config->'bot_account_id')))::text, "
-		       "coalesce(e.config->>'bot_account_id', m.config->>'bot_account_id', k.channel) "
+		       "coalesce(e.config->>'bot_account_id', m.config->>'bot_account_id', k.channel), "
+		       "jsonb_strip_nulls(jsonb_build_object('messages', e.config->'messages', "
+		       "'silent', e.config->'silent', 'mod_channel', e.config->'mod_channel'))::text, "
+		       "coalesce(e.config->'bot_account_id', m.config->'bot_account_id')::text "
 		       "FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) "
 		       "WITH ORDINALITY AS k(address, platform, server, channel, wide, i) "
 		       "JOIN LATERAL (SELECT s.config FROM servers s WHERE s.platform = k.platform "
@@ -306,25 +358,57 @@ static const struct spec specs[LOOKUP_KINDS] = {
 		.columns = 1,
 		.split = split_fields,
 		.sql = "SELECT k.i, c.id, c.timeout, c.rate_limit, c.min_role, c.auth_required, c.module_id, "
-		       "c.location_url, c.priority, c.execution_mode = 'parallel' FROM unnest($1::text[]) WITH ORDINALITY AS k(name, i) "
-		       "JOIN commands c ON c.prefix = left(k.name, 1) AND c.command = substr(k.name, 2) "
-		       "AND c.is_active AND c.trigger_type IN ('command', 'both') "
+		       "c.location_url, c.priority, c.execution_mode = 'parallel', c.prefix, c.command, c.type "
+		       "FROM unnest($1::text[]) WITH ORDINALITY AS k(name, i) "
+		       "JOIN LATERAL (SELECT * FROM commands n WHERE n.prefix = left(k.name, 1) "
+		       "AND n.command = substr(k.name, 2) AND n.is_active AND n.trigger_type <> 'event' "
+		       "UNION ALL SELECT * FROM commands v WHERE left(k.name, 1) = '@' AND v.is_active "
+		       "AND v.trigger_type <> 'command' AND v.event_types ? substr(k.name, 2)) c ON true "
 		       "ORDER BY k.i, c.priority, c.id",
 		.value = routes_value,
 	},
-	[LOOKUP_GRANT] = {
-		.cache = { .name = "grant", .max_items = 200000, .max_bytes = 64 << 20, .ttl_ms = 300000,
+	[LOOKUP_GRANTS] = {
+		.cache = { .name = "grants", .max_items = 200000, .max_bytes = 64 << 20, .ttl_ms = 300000,
 		           .ttl_none_ms = 60000, .load = load },
 		.fields = 3,
 		.columns = 3,
 		.split = split_fields,
-		.sql = "SELECT k.i, p.is_enabled, p.config::text, p.permissions::text, p.id "
+		/* The stamp is not asked for: with other rows of the name it is another key. */
+		.sql = "SELECT k.i, p.is_enabled, p.config::text, p.permissions::text, p.id, p.command_id "
 		       "FROM unnest($1::text[], $2::text[], $3::text[]) "
-		       "WITH ORDINALITY AS k(command_id, entity_id, wide_id, i) "
-		       "JOIN LATERAL (SELECT * FROM command_permissions q WHERE q.command_id = k.command_id::bigint "
-		       "AND q.entity_id IN (k.entity_id::integer, nullif(k.wide_id, '0')::integer) "
-		       "ORDER BY q.entity_id = k.entity_id::integer DESC LIMIT 1) p ON true ORDER BY k.i",
-		.value = grant_value,
+		       "WITH ORDINALITY AS k(entity_id, name, stamp, i) "
+		       "JOIN LATERAL (SELECT q.* FROM commands n JOIN command_permissions q ON q.command_id = n.id "
+		       "AND q.entity_id = k.entity_id::integer WHERE n.prefix = left(k.name, 1) "
+		       "AND n.command = substr(k.name, 2) UNION ALL SELECT q.* FROM commands v "
+		       "JOIN command_permissions q ON q.command_id = v.id AND q.entity_id = k.entity_id::integer "
+		       "WHERE left(k.name, 1) = '@' AND v.is_active AND v.trigger_type <> 'command' "
+		       "AND v.event_types ? substr(k.name, 2)) p ON true ORDER BY k.i, p.command_id",
+		.value = grants_value,
+	},
+	[LOOKUP_ALIAS] = {
+		.cache = { .name = "alias", .max_items = 50000, .max_bytes = 16 << 20, .ttl_ms = 300000,
+		           .ttl_none_ms = 60000, .load = load },
+		.fields = 2,
+		.columns = 2,
+		.split = split_fields,
+		.sql = "SELECT k.i, a.target_command FROM unnest($1::text[], $2::text[]) "
+		       "WITH ORDINALITY AS k(community_id, alias, i) JOIN command_aliases a "
+		       "ON a.community_id = k.community_id::integer AND lower(a.alias) = lower(k.alias) ORDER BY k.i",
+		.value = alias_value,
+	},
+	[LOOKUP_CONTEXT] = {
+		.cache = { .name = "context", .max_items = 100000, .max_bytes = 16 << 20, .ttl_ms = 60000,
+		           .ttl_none_ms = 60000, .load = load },
+		.fields = 3,
+		.columns = 3,
+		.split = split_fields,
+		.sql = "SELECT k.i, x.community_id, x.expires_at, jsonb_strip_nulls(jsonb_build_object("
+		       "'name', c.name, 'timezone', c.settings->'timezone', 'locale', c.settings->'locale'))::text "
+		       "FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS k(platform, user_id, entity, i) "
+		       "JOIN community_contexts x ON x.platform = k.platform AND x.user_id = k.user_id "
+		       "AND x.entity = k.entity AND x.expires_at > now() JOIN communities c ON c.id = x.community_id "
+		       "ORDER BY k.i",
+		.value = context_value,
 	},
 	[LOOKUP_PERSON] = {
 		.cache = { .name = "person", .max_items = 100000, .max_bytes = 32 << 20, .ttl_ms = 60000,
@@ -566,24 +650,38 @@ static void ask_position(struct lookup *l)
 
 /* What a notice about a table means for a cache. */
 enum drop {
-	DROP_KEY,               /* the notice's key is ours */
-	DROP_FIELDS,            /* ... with ':' between the fields */
+	DROP_FIELDS,            /* the notice's key is ours, with ':' between the fields */
 	DROP_ADDRESS,           /* an address; of a whole server: everything in it */
-	DROP_FIRST,             /* its first field is ours */
+	DROP_SECOND,            /* its second field is our first */
+	DROP_COMMAND,           /* the key is ours, and so is all that fires on events */
 	DROP_ALL,
 };
 
 static const struct { const char *table; enum lookup_kind kind; enum drop drop; } notices[] = {
-	{ "commands", LOOKUP_ROUTES, DROP_KEY },                /* commands:!memories */
-	{ "command_permissions", LOOKUP_GRANT, DROP_FIRST },    /* command id:entity id */
+	{ "commands", LOOKUP_ROUTES, DROP_COMMAND },            /* commands:!memories */
+	{ "command_permissions", LOOKUP_GRANTS, DROP_SECOND },  /* command id:entity id */
+	{ "command_aliases", LOOKUP_ALIAS, DROP_FIELDS },       /* community:alias */
+	{ "community_contexts", LOOKUP_CONTEXT, DROP_FIELDS },  /* platform:user:address */
 	{ "entities", LOOKUP_PLACE, DROP_ADDRESS },
 	{ "servers", LOOKUP_PLACE, DROP_ALL },
 	{ "communities", LOOKUP_PLACE, DROP_ALL },
+	{ "communities", LOOKUP_CONTEXT, DROP_ALL },
 	{ "community_members", LOOKUP_PERSON, DROP_FIELDS },    /* community:platform:user */
 	{ "community_labels", LOOKUP_PERSON, DROP_FIELDS },
 };
 
-static void drop(struct cache *c, enum drop how, struct str key)
+static void drop_events(struct cache *c)
+{
+	char name[64];
+
+	for (int i = 0; message_type_names[i] != NULL; i++) {
+		int n = snprintf(name, sizeof name, "@%s", message_type_names[i]);
+
+		cache_drop(c, (struct str){ name, (size_t)n });
+	}
+}
+
+static void drop(struct cache *c, enum drop how, size_t fields, struct str key)
 {
 	char text[MAX_KEY];
 	struct str rest = STR_NONE, mine = { text, 0 };
@@ -593,11 +691,8 @@ static void drop(struct cache *c, enum drop how, struct str key)
 	else
 		memcpy(text, key.p, key.n);
 	switch (how) {
-	case DROP_KEY:
-		cache_drop(c, key);
-		break;
 	case DROP_FIELDS:
-		for (size_t i = 0, seen = 0; i < key.n && seen < 2; i++)
+		for (size_t i = 0, seen = 1; i < key.n && seen < fields; i++)
 			if (text[i] == ':') {
 				text[i] = US[0];
 				seen++;
@@ -610,10 +705,16 @@ static void drop(struct cache *c, enum drop how, struct str key)
 		if (key.p[key.n - 1] == ':')
 			cache_drop_prefix(c, key);
 		break;
-	case DROP_FIRST:
-		mine.n = str_cut(key, ':', &rest).n;
+	case DROP_SECOND:
+		(void)str_cut(key, ':', &rest);
+		mine.n = rest.n;
+		memcpy(text, rest.p, rest.n);
 		text[mine.n++] = US[0];
 		cache_drop_prefix(c, mine);
+		break;
+	case DROP_COMMAND:
+		cache_drop(c, key);
+		drop_events(c);
 		break;
 	case DROP_ALL:
 		cache_drop_prefix(c, STR_NONE);
@@ -639,7 +740,7 @@ void lookup_invalidate(struct lookup *l, struct str notice)
 	for (size_t i = 0; i < ARRAY_LEN(notices); i++)
 		if (notice.n == 0 || str_eq(table, str_of(notices[i].table)))
 			drop(l->loader[notices[i].kind].cache, notice.n == 0 ? DROP_ALL : notices[i].drop,
-			     key);
+			     specs[notices[i].kind].fields, key);
 }
 
 struct cache_item *lookup_get(struct lookup *l, enum lookup_kind kind, const struct str *fields, size_t n,

@@ -59,6 +59,7 @@ static int start(struct service *s, struct err *err)
 	r->limits = limits_open(r);
 	r->partitions = partitions_open(r);
 	r->positions = positions_open(r);
+	r->notices = notices_open();
 	r->dispatch = dispatch_open(r);
 	r->sweeper = sweeper_open(r);
 	r->coordination = coordination_open(r);
@@ -99,12 +100,13 @@ static void stop(struct service *s)
 	coordination_close(r->coordination);
 	positions_close(r->positions);
 	lookup_close(r->lookup);
+	notices_close(r->notices);
 	partitions_close(r->partitions);
 	limits_close(r->limits);
 }
 
 static struct metric *const *const metrics[] = {
-	intake_metrics, lookup_metrics, dispatch_metrics, replies_metrics, sweeper_metrics, api_keys_metrics,
+	intake_metrics, lookup_metrics, notice_metrics, dispatch_metrics, replies_metrics, sweeper_metrics, api_keys_metrics,
 	coordination_metrics,
 	partition_metrics, limits_metrics, window_metrics,
 	cache_metrics, db_metrics, bus_metrics, NULL,

@@ -1,6 +1,8 @@
 /* router.h - the router's parts and what they share.
  *
  *   intake    events -> parsed, looked up, judged in the order of their partition
+ *   resolve   what a verdict needs, from the caches
+ *   notice    what a person is told when nothing runs
  *   decision  what is kept of events nothing runs for, or not everything
  *   rules     what acts on chat that is no command here
  *   dispatch  judged events -> one transaction -> commands on their topics -> offsets
@@ -20,11 +22,12 @@
 #include "limits.h"
 #include "list.h"
 #include "lookup.h"
+#include "notice.h"
 #include "parse.h"
 #include "partition.h"
 #include "verdict.h"
 
-enum { MAX_CANDIDATES = 8 };
+enum { MAX_CANDIDATES = 32 };
 
 struct router_settings {
 	int64_t batch_rows, batches_in_flight, events_held, responses_held;
@@ -41,6 +44,7 @@ struct router {
 	struct lookup  *lookup;
 	struct limits  *limits;
 	struct partitions *partitions;
+	struct notices *notices;
 	struct intake  *intake;
 	struct dispatch *dispatch;
 	struct replies *replies;
@@ -58,9 +62,8 @@ enum { ROUTER_MAGIC = 0x40073401 };
 /* One (event, command) pair. */
 struct candidate {
 	const struct route  *route;
-	const struct grant  *grant;     /* the deciding permission row; NULL: none */
-	struct cache_item   *grant_item;
-	const struct parsed *cmd;       /* what it is told; of an event module: empty */
+	const struct grant  *grant;     /* the deciding permission row */
+	const struct parsed *cmd;       /* what it is told; an event module: its own name */
 	enum trigger        trigger;
 	int64_t             rule_id;    /* the string rule that runs it, 0: none */
 	enum verdict        verdict;
@@ -86,16 +89,25 @@ struct work {
 	struct list      all;
 	struct arena    *mem;
 	struct event     ev;
-	struct parsed    cmd;
-	struct cache_item *place, *routes, *person;
-	struct candidate cand[MAX_CANDIDATES];
+	enum asks        asks;
+	struct parsed    cmd;           /* after aliases */
+	int64_t          community_id;  /* acted in: of the context, else the entity's; 0: no place */
+	struct str       community;     /* JSON for config.community */
+	struct cache_item *place, *context, *person;
+	struct cache_item *routes, *grants[2], *events, *event_grants[2];
+	struct alias_trail *trail;
+	int              step;          /* of resolve.c */
+	int64_t          only_command;  /* 0: every module of that name */
+	struct candidate *cand;         /* by (priority, id), at most MAX_CANDIDATES, in mem */
 	size_t           n_cand;
 	struct rule_hit  rule;
+	enum verdict     base;          /* without candidates */
 	enum verdict     verdict;       /* the most successful of its candidates */
 	bool             effects;       /* notices or a rule's effects follow the commit */
 	unsigned         loads;         /* look-ups under way */
 	bool             ready;         /* looked up; judged when its turn comes */
 	bool             alone;         /* failed in a batch: next time by itself */
+	bool             formed;        /* form_submission() has had it */
 	unsigned         unacked;       /* messages the broker has not confirmed, holds */
 	char             session_id[37], trace_id[33];
 };
@@ -113,6 +125,25 @@ void intake_done(struct work *w);
 /* Can never succeed: dead letter. */
 void intake_reject(struct work *w, const char *reason, const struct err *why);
 
+/* A load for this work, counted in w->loads, is over; the callback of lookup_get(). */
+void intake_again(void *work);
+/* The head of its partition again, with another command: of the row command_id only, unless 0. */
+void intake_as_command(struct work *w, struct parsed cmd, int64_t command_id);
+
+/* resolve.c: collects what the verdict needs; sets w->ready, or w->loads has what it waits for
+ * and it is to be called again then. */
+void resolve(struct work *w);
+void resolve_as_command(struct work *w, struct parsed cmd, int64_t command_id);
+void resolve_release(struct work *w);
+
+/* A form of ours was submitted (custom_id form:<execution_id>:<index>, which are w->cmd.params),
+ * in the order of its partition; place and person are there.  True: it is somebody's now, who ends
+ * it with intake_done(), intake_as_command() or, with w->base set, intake_judge().  False: verdict
+ * unknown_command.  Weak in intake.c until forms are there. */
+bool form_submission(struct work *w);
+/* Judged with what w has; then dispatched. */
+void intake_judge(struct work *w);
+
 /* judge.c: verdicts of w and its candidates (router.md 8, 9); takes from the rate limits. */
 void judge(struct work *w);
 /* The event's verdict anew, after a candidate's has changed. */
@@ -121,6 +152,10 @@ void judge_sum(struct work *w);
 int judge_role(const struct work *w);
 /* The labels that have not expired; of struct str. */
 struct js_list judge_labels(const struct work *w, struct arena *mem);
+
+/* notice.c: whether w's author hears of its verdict; sends that.  False: the queue is full. */
+bool notice_due(const struct work *w);
+bool notice_work(struct work *w);
 
 /* decision.c: rows of event_decisions and the counters of rules, as a statement of the batch. */
 struct decisions;
