@@ -186,14 +186,14 @@ void req_run(struct http_req *r)
 		ret = query_decode(r->head.query, route->query, q, r->mem, &err);
 		r->query_struct = q;
 	}
-	if (ret == 0 && route->body != NULL) {
+	if (ret == 0 && route->body != NULL && !is_json(r)) {
+		http_refuse(r, 400, NULL, "Content-Type must be application/json.", NULL, 0);
+		return;
+	}
+	if (ret == 0 && route->body != NULL && !route->by_hand) {
 		void *b = out_struct(r, route->body_size);
 
-		if (!is_json(r)) {
-			http_refuse(r, 400, NULL, "Content-Type must be application/json.", NULL, 0);
-			return;
-		}
-		ret = js_decode(http_raw(r), route->body, b, r->mem, &err);
+		ret = (route->known ? js_decode_known : js_decode)(http_raw(r), route->body, b, r->mem, &err);
 		r->body_struct = b;
 	}
 	if (ret != 0)

@@ -18,7 +18,9 @@ enum { API_MAGIC = 0x40073410 };
 
 /* The order is that of openapi.json. */
 static const struct http_route *const tables[] = {
-	health_routes, coordination_routes,
+	events_routes,
+	health_routes,
+	coordination_routes,
 };
 
 struct http_route *api_all_routes(void)

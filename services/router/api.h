@@ -9,7 +9,8 @@
 #include "router.h"
 
 /* The tables, each ended by a row without a method.  A new one also gets a line in api.c. */
-extern const struct http_route health_routes[], coordination_routes[];
+extern const struct http_route events_routes[], health_routes[],
+	coordination_routes[];
 
 struct api *api_open(struct router *r, struct err *err) MUST_CHECK;
 void api_drain(struct api *a);          /* NULL is fine, twice too */

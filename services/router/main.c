@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "config.h"
 #include "err.h"
+#include "inbox.h"
 #include "log.h"
 #include "metrics.h"
 #include "positions.h"
@@ -24,6 +25,8 @@ static const struct cfg_var vars[] = {
 	    "Rate limit windows kept in memory; others are read when needed.", .min = 1, .max = 10000000),
 	CFG(struct router_settings, session_ttl_ms, "SESSION_TTL", CFG_MS, "3600s",
 	    "How long after its last use a session may still be answered.", .min = 1000, .max = 86400000),
+	CFG(struct router_settings, platforms, "PLATFORMS", CFG_STR, "twitch,discord,slack,kick,youtube,terminal",
+	    "Platforms whose events are taken over HTTP, separated by commas.", .min = 1, .max = 500),
 	{ 0 }
 };
 
@@ -67,6 +70,7 @@ static int start(struct service *s, struct err *err)
 	r->intake = intake_open(r, err);
 	r->replies = r->intake != NULL ? replies_open(r, err) : NULL;
 	r->registrar = r->replies != NULL ? registrar_open(r, err) : NULL;
+	r->inbox = inbox_open(r);
 	r->api = r->registrar != NULL ? api_open(r, err) : NULL;
 	e = r->api != NULL ? 0 : err->code;
 	return e;
@@ -92,6 +96,7 @@ static void stop(struct service *s)
 	db_close(r->db);
 	bus_close(r->bus);
 	api_close(r->api);
+	inbox_close(r->inbox);
 	dispatch_close(r->dispatch);
 	intake_close(r->intake);
 	replies_close(r->replies);
@@ -109,6 +114,7 @@ static struct metric *const *const metrics[] = {
 	intake_metrics, lookup_metrics, notice_metrics, dispatch_metrics, replies_metrics, sweeper_metrics, api_keys_metrics,
 	coordination_metrics,
 	partition_metrics, limits_metrics, window_metrics,
+	inbox_metrics,
 	cache_metrics, db_metrics, bus_metrics, NULL,
 };
 

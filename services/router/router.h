@@ -33,6 +33,7 @@ struct router_settings {
 	int64_t batch_rows, batches_in_flight, events_held, responses_held;
 	int64_t limit_keys;
 	int64_t session_ttl_ms;
+	struct str platforms;           /* separated by commas */
 };
 
 struct router {
@@ -50,6 +51,7 @@ struct router {
 	struct replies *replies;
 	struct registrar *registrar;
 	struct sweeper *sweeper;
+	struct inbox    *inbox;
 	struct api      *api;
 	struct api_keys *keys;
 	int64_t          began_mono_ms;
