@@ -400,6 +400,7 @@ int fetch_start(struct fetch_client *c, const struct fetch *f, fetch_done *done,
 	j->max_body = f->max_body > 0 ? f->max_body : 1u << 20;
 	j->in = BUF(j->max_body);
 	j->retries = f->retries;
+	j->fresh = f->fresh;
 	r = fill(j, f, err);
 	if (r != 0) {
 		job_free(j);

@@ -175,6 +175,10 @@ static void set_request(struct fetch_job *j, CURL *e)
 {
 	bool body = !j->safe && (j->body.n > 0 || strcmp(j->method, "DELETE") != 0);
 
+	if (j->fresh) {
+		SET(e, CURLOPT_FRESH_CONNECT, 1L);
+		SET(e, CURLOPT_FORBID_REUSE, 1L);
+	}
 	if (strcmp(j->method, "HEAD") == 0) {
 		SET(e, CURLOPT_NOBODY, 1L);
 		return;

@@ -71,6 +71,7 @@ struct fetch_job {
 	/* what is asked */
 	char                 method[16];
 	bool                 safe, repeatable;  /* GET, HEAD; may be sent twice */
+	bool                 fresh;
 	enum fetch_where     where;
 	struct url           parts;     /* into url */
 	struct buf           url;       /* with a NUL behind */

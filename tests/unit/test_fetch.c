@@ -557,6 +557,12 @@ static void a_kept_connection_that_breaks_repeats_no_post(void **state)
 	assert_int_equal(one(f, (struct fetch){ 0 })->status, 200);
 	assert_int_equal(one(f, (struct fetch){ 0 })->status, 200);
 	assert_int_equal(f->requests, 3);       /* the GET went twice, unseen */
+	f->requests = 0;
+	f->server.accepted = 0;
+	assert_int_equal(one(f, (struct fetch){ .fresh = true })->status, 200);
+	assert_int_equal(one(f, (struct fetch){ .fresh = true })->kind, ERR_AGAIN);
+	assert_int_equal(f->requests, 2);       /* nothing is kept, so nothing is repeated */
+	assert_int_equal(f->server.accepted, 2);
 }
 
 /* --- trying again -------------------------------------------------------------------------- */
