@@ -145,7 +145,7 @@ static void execution_row(struct turn *t, struct columns *cols, struct work *w, 
 	                      DB_STR(params_json(t->mem, c->cmd->params)), DB_STR(c->route->location_url),
 	                      DB_STR(body), DB_STR(str_of(w->session_id)), DB_STR(w->ev.event_id),
 	                      DB_STR(str_of(w->trace_id)), DB_STR(c->route->module), db_opt(w->ev.reply_ref),
-	                      DB_INT(c->route->timeout_ms), DB_INT(c->grant->permission_id),
+	                      DB_INT(route_row_timeout_ms(w->r, c->route)), DB_INT(c->grant->permission_id),
 	                      DB_STR(str_of(trigger_names[c->trigger]))));
 }
 
@@ -215,6 +215,12 @@ static bool ship(struct turn *t)
 		int n = snprintf(traceparent, sizeof traceparent, "00-%s-%.16s-01", s->w->trace_id,
 		                 s->w->trace_id);
 
+		if (route_is_http(s->c->route)) {       /* the row is called, the event is done */
+			call_start(r->calls, str_of(s->c->execution_id), s->w->ev.received_at_ms,
+			           s->w->community_id, s->c->route->location_url);
+			work_acknowledged(s->w, NULL);
+			continue;
+		}
 		env.traceparent = (struct str){ traceparent, (size_t)n };
 		envelope_headers(&env, s, &head);      /* env has the id, the body is encoded already */
 		if (bus_send(r->bus, s->c->route->topic.p, s->key, s->body, head.h, head.n,

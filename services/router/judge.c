@@ -126,8 +126,8 @@ static enum verdict judge_one(struct work *w, struct candidate *c, int role)
 		return VERDICT_DENIED_LABEL;
 	if (c->route->auth_required && (person == NULL || !person->linked))
 		return VERDICT_AUTH_REQUIRED;
-	if (c->route->topic.n == 0)
-		return VERDICT_UNREACHABLE;     /* only Kafka modules can be reached */
+	if (c->route->topic.n == 0 && !route_is_http(c->route))
+		return VERDICT_UNREACHABLE;
 	return limits_take(w, c);
 }
 

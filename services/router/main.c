@@ -5,12 +5,16 @@
 #include "cache.h"
 #include "clock.h"
 #include "config.h"
+#include "crypto.h"
 #include "err.h"
 #include "inbox.h"
+#include "fetch.h"
 #include "log.h"
 #include "metrics.h"
 #include "positions.h"
 #include "service.h"
+
+enum { OUTBOUND_CONNS = 512 };
 
 static const struct cfg_var vars[] = {
 	CFG(struct router_settings, batch_rows, "BATCH_ROWS", CFG_INT, "512",
@@ -27,6 +31,18 @@ static const struct cfg_var vars[] = {
 	    "How long after its last use a session may still be answered.", .min = 1000, .max = 86400000),
 	CFG(struct router_settings, platforms, "PLATFORMS", CFG_STR, "twitch,discord,slack,kick,youtube,terminal",
 	    "Platforms whose events are taken over HTTP, separated by commas.", .min = 1, .max = 500),
+	CFG(struct router_settings, outbound_allow_http, "OUTBOUND_ALLOW_HTTP", CFG_BOOL, "0",
+	    "Commands may be called without TLS: for tests."),
+	CFG(struct router_settings, outbound_ports, "OUTBOUND_PORTS", CFG_STR, "",
+	    "Ports that may be called beside 443 and 8443, separated by commas."),
+	CFG(struct router_settings, outbound_allow_cidr, "OUTBOUND_ALLOW_CIDR", CFG_STR, "",
+	    "Networks that may be called though they are not public, separated by commas."),
+	CFG(struct router_settings, http_total_ms, "HTTP_TOTAL_MAX", CFG_MS, "120s",
+	    "How long all attempts of a command called over HTTP may take together.", .min = 1000, .max = 600000),
+	CFG(struct router_settings, http_per_community, "HTTP_PER_COMMUNITY", CFG_INT, "8",
+	    "Commands of one community called over HTTP at a time; others wait in order.", .min = 1, .max = 256),
+	CFG(struct router_settings, http_per_host, "HTTP_PER_HOST", CFG_INT, "16",
+	    "Commands called over HTTP on one host at a time; others wait in order.", .min = 1, .max = 256),
 	{ 0 }
 };
 
@@ -39,6 +55,24 @@ static void changed(void *arg, struct str notice)
 	IS_A(r, ROUTER_MAGIC);
 	lookup_invalidate(r->lookup, notice);
 	api_invalidate(r->api, notice);
+}
+
+/* What leads out of the house, and what opens the secrets that go along. */
+static int outbound_open(struct router *r, struct err *err)
+{
+	const struct router_settings *set = r->settings;
+	int e;
+
+	if (r->s->base.sealing_key_file.n > 0) {
+		r->seal = crypto_seal_open_file(r->s->base.sealing_key_file, err);
+		if (r->seal == NULL)
+			return err->code;
+	}
+	r->fetch = fetch_open(r->s, OUTBOUND_CONNS, OUTBOUND_CONNS);
+	e = fetch_guard(r->fetch, set->outbound_allow_http, set->outbound_ports, set->outbound_allow_cidr, err);
+	if (e == 0)
+		e = guard_set(&r->guard, set->outbound_allow_http, set->outbound_ports, set->outbound_allow_cidr, err);
+	return e;
 }
 
 static int start(struct service *s, struct err *err)
@@ -54,6 +88,9 @@ static int start(struct service *s, struct err *err)
 	r->s = s;
 	r->began_mono_ms = clock_mono_ms();
 	r->settings = s->settings;
+	e = outbound_open(r, err);
+	if (e != 0)
+		return e;
 	r->bus = bus_open(s, s->base.kafka_brokers, s->base.topic_prefix, err);
 	if (r->bus == NULL)
 		return err->code;
@@ -66,6 +103,7 @@ static int start(struct service *s, struct err *err)
 	r->dispatch = dispatch_open(r);
 	r->sweeper = sweeper_open(r);
 	r->coordination = coordination_open(r);
+	r->calls = calls_open(r);
 	db_listen(r->db, "waddle_invalidate", changed, r);
 	r->intake = intake_open(r, err);
 	r->replies = r->intake != NULL ? replies_open(r, err) : NULL;
@@ -82,6 +120,7 @@ static void drain(struct service *s)
 
 	api_drain(r->api);
 	intake_drain(r->intake);
+	calls_drain(r->calls);
 	replies_drain(r->replies);
 	registrar_drain(r->registrar);
 }
@@ -93,7 +132,9 @@ static void stop(struct service *s)
 	struct router *r = s->priv;
 
 	api_drain(r->api);
+	calls_close(r->calls);
 	db_close(r->db);
+	fetch_close(r->fetch);
 	bus_close(r->bus);
 	api_close(r->api);
 	inbox_close(r->inbox);
@@ -108,11 +149,13 @@ static void stop(struct service *s)
 	notices_close(r->notices);
 	partitions_close(r->partitions);
 	limits_close(r->limits);
+	guard_clear(&r->guard);
+	crypto_seal_close(r->seal);
 }
 
 static struct metric *const *const metrics[] = {
 	intake_metrics, lookup_metrics, notice_metrics, dispatch_metrics, replies_metrics, sweeper_metrics, api_keys_metrics,
-	coordination_metrics,
+	coordination_metrics, call_metrics, call_send_metrics, fetch_metrics,
 	partition_metrics, limits_metrics, window_metrics,
 	inbox_metrics,
 	cache_metrics, db_metrics, bus_metrics, NULL,

@@ -56,7 +56,7 @@
 	"WITH x AS (" ARRAYS "), " \
 	"u AS (UPDATE command_executions e SET " \
 	"status = CASE WHEN e.status <> 'pending' THEN e.status WHEN x.success THEN 'success' ELSE 'failed' END, " \
-	"response_status = CASE WHEN e.status <> 'pending' THEN e.response_status WHEN x.success THEN 200 ELSE 422 END, " \
+	"response_status = coalesce(e.response_status, CASE WHEN x.success THEN 200 ELSE 422 END), " \
 	"response_data = coalesce(e.response_data, x.response_data), " \
 	"error_message = coalesce(e.error_message, x.error_message), " \
 	"execution_time_ms = coalesce(e.execution_time_ms, " \

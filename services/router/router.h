@@ -34,6 +34,9 @@ struct router_settings {
 	int64_t limit_keys;
 	int64_t session_ttl_ms;
 	struct str platforms;           /* separated by commas */
+	bool outbound_allow_http;
+	struct str outbound_ports, outbound_allow_cidr;
+	int64_t http_total_ms, http_per_community, http_per_host;
 };
 
 struct router {
@@ -58,6 +61,9 @@ struct router {
 	struct coordination *coordination;
 	struct positions *positions;    /* positions.h: read your writes */
 	struct guard     guard;         /* where URLs of users may lead (router.md 13) */
+	struct fetch_client *fetch;     /* addresses of users: FETCH_PUBLIC, guarded by the OUTBOUND_ settings */
+	struct seal         *seal;      /* secrets at rest; NULL without SEALING_KEY_FILE */
+	struct calls        *calls;
 };
 enum { ROUTER_MAGIC = 0x40073401 };
 
@@ -199,6 +205,22 @@ struct dispatch *dispatch_open(struct router *r) RETURNS_NONNULL;
 void dispatch_add(struct dispatch *d, struct work *w);
 void dispatch_close(struct dispatch *d);
 
+/* call.c: executions that are HTTP requests (router.md 11) */
+struct calls *calls_open(struct router *r) RETURNS_NONNULL;
+void calls_drain(struct calls *cs);
+void calls_close(struct calls *cs);     /* before db_close(), fetch_close() and bus_close() */
+/* The committed pending row of an HTTP command is due (waits NULL, lease_until NULL, sent_at set): it is
+ * called once, here or by another replica, now or in its turn.  The caller is done with it. */
+void call_start(struct calls *cs, struct str execution_id, int64_t created_at_ms, int64_t community_id,
+                struct str url);
+static inline bool route_is_http(const struct route *t) { return str_starts(t->location_url, STR("http")); }
+/* timeout_ms of its row.  Attempts of HTTP have their own limit; the row has the one of all together,
+ * and a little more, so that the caller says how it ended and the sweeper only where there is none. */
+static inline int64_t route_row_timeout_ms(const struct router *r, const struct route *t)
+{
+	return route_is_http(t) ? r->settings->http_total_ms + 5000 : t->timeout_ms;
+}
+
 /* replies.c */
 struct replies *replies_open(struct router *r, struct err *err) MUST_CHECK;
 void replies_drain(struct replies *p);
@@ -216,6 +238,6 @@ void sweeper_saw(struct sweeper *w, int64_t created_at_ms) NONNULL;
 void sweeper_close(struct sweeper *w);
 
 extern struct metric *const intake_metrics[], *const dispatch_metrics[], *const replies_metrics[],
-	*const sweeper_metrics[];
+	*const sweeper_metrics[], *const call_metrics[], *const call_send_metrics[];
 
 #endif
