@@ -85,7 +85,8 @@ static bool fill_in(struct str target, struct str rest, struct buf *out)
 
 	while (target.n > 0) {
 		const char *open = memchr(target.p, '{', target.n);
-		const char *close = open != NULL ? memchr(open, '}', target.n - (size_t)(open - target.p)) : NULL;
+		const char *close =
+			open != NULL ? memchr(open, '}', target.n - (size_t)(open - target.p)) : NULL;
 		size_t done;
 
 		if (close == NULL) {
@@ -113,12 +114,14 @@ static struct js_list both(struct js_list a, struct js_list b, struct arena *mem
 	struct str *to = list.items;
 
 	for (size_t i = 0; i < a.n + b.n; i++) {
-		struct str s = i < a.n ? ((const struct str *)a.items)[i] : ((const struct str *)b.items)[i - a.n];
+		struct str s =
+			i < a.n ? ((const struct str *)a.items)[i] : ((const struct str *)b.items)[i - a.n];
 
 		if (list.n < PARSE_MAX_PARAMS)
 			to[list.n++] = s;
 		else
-			to[list.n - 1] = arena_printf(mem, STR_FMT " " STR_FMT, STR_ARG(to[list.n - 1]), STR_ARG(s));
+			to[list.n - 1] =
+				arena_printf(mem, STR_FMT " " STR_FMT, STR_ARG(to[list.n - 1]), STR_ARG(s));
 	}
 	return list;
 }
@@ -166,8 +169,8 @@ bool alias_expand(struct str target, struct str user, struct alias_trail *trail,
 		fits = put_in(&got, cmd, user, mem);
 	} else if (cmd->params.n > 0) {
 		got.params = both(got.params, cmd->params, mem);
-		got.rest = arena_printf(mem, STR_FMT "%s" STR_FMT, STR_ARG(got.rest), got.rest.n > 0 ? " " : "",
-		                        STR_ARG(cmd->rest));
+		got.rest = arena_printf(mem, STR_FMT "%s" STR_FMT, STR_ARG(got.rest),
+		                        got.rest.n > 0 ? " " : "", STR_ARG(cmd->rest));
 	}
 	*cmd = fits ? got : (struct parsed){ .prefix = STR("!") };
 	return true;

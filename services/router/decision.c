@@ -80,13 +80,15 @@ static size_t early_n(const struct work *w)
 
 static const char *role_needed(const struct candidate *c)
 {
-	return role_names[c->grant != NULL && c->grant->min_role >= 0 ? c->grant->min_role : c->route->min_role];
+	return role_names[c->grant != NULL && c->grant->min_role >= 0 ? c->grant->min_role :
+	                                                                c->route->min_role];
 }
 
 static void detail(const struct work *w, const struct candidate *c, enum verdict failed, struct buf *out)
 {
 	if (failed == VERDICT_DENIED_ROLE)
-		buf_printf(out, ",\"role\":\"%s\",\"needs\":\"%s\"", role_names[judge_role(w)], role_needed(c));
+		buf_printf(out, ",\"role\":\"%s\",\"needs\":\"%s\"", role_names[judge_role(w)],
+		           role_needed(c));
 	if (failed == VERDICT_RATE_LIMITED)
 		buf_printf(out, ",\"limit\":%u,\"retry_after_ms\":%lld", c->route->rate_limit,
 		           (long long)c->retry_after_ms);
@@ -99,7 +101,8 @@ static void add_checks(const struct work *w, const struct candidate *c, struct b
 
 		if (c->trigger == TRIGGER_EVENT && i > 0)
 			return;                 /* such modules are asked for nothing else */
-		if (!failed && (checks[i].fails == VERDICT_UNREACHABLE || checks[i].fails == VERDICT_OVERLOADED))
+		if (!failed &&
+		    (checks[i].fails == VERDICT_UNREACHABLE || checks[i].fails == VERDICT_OVERLOADED))
 			continue;
 		buf_printf(out, "%s{\"command_id\":%lld,\"command\":", out->n > 1 ? "," : "",
 		           (long long)c->route->id);
@@ -177,8 +180,7 @@ void decision_add(struct decisions *d, struct work *w)
 	                DB_STR(w->ev.entity), place != NULL ? DB_INT(place->entity_id) : DB_NULL,
 	                w->community_id != 0 ? DB_INT(w->community_id) : DB_NULL, DB_STR(w->ev.platform),
 	                DB_STR(w->ev.user.id), DB_STR(str_of(w->session_id)), DB_STR(str_of(w->trace_id)),
-	                DB_STR(reason_of(d->mem, w)),
-	                DB_STR(str_of(message_type_names[w->ev.message_type])),
+	                DB_STR(reason_of(d->mem, w)), DB_STR(str_of(message_type_names[w->ev.message_type])),
 	                DB_STR(checks_json(d->mem, w)), DB_STR(execution_ids(d->mem, w)),
 	                w->rule.id != 0 ? DB_INT(w->rule.id) : DB_NULL));
 }

@@ -57,7 +57,8 @@ static const struct js_field config_fields[] = {
 /* Where an answer can be for one pair of eyes. */
 static bool has_private(struct str platform)
 {
-	return str_eq(platform, STR("discord")) || str_eq(platform, STR("slack")) || str_eq(platform, STR("terminal"));
+	return str_eq(platform, STR("discord")) || str_eq(platform, STR("slack")) ||
+	       str_eq(platform, STR("terminal"));
 }
 
 bool notice_told(enum verdict v, bool asked, struct str platform)
@@ -113,8 +114,8 @@ static int hand_over(struct router *r, const struct notice *n, const char *topic
 	id_outbound(n->of, -1, 0, message_id);
 	env.id = out.message_id = str_of(message_id);
 	if (n->trace_id.n == 32) {
-		(void)snprintf(traceparent, sizeof traceparent, "00-" STR_FMT "-%.16s-01", STR_ARG(n->trace_id),
-		               n->trace_id.p);
+		(void)snprintf(traceparent, sizeof traceparent, "00-" STR_FMT "-%.16s-01",
+		               STR_ARG(n->trace_id), n->trace_id.p);
 		env.traceparent = str_of(traceparent);
 	}
 	return envelope_send(r->bus, topic, n->outbound_key, &env, &out, sent, arg);
@@ -132,8 +133,8 @@ int notice_send(struct router *r, const struct notice *n, bus_sent *sent, void *
 		return 0;
 	mem = arena_new(4096, 1 << 20);
 	topic = arena_printf(mem, "waddle.outbound." STR_FMT, STR_ARG(n->platform));
-	key = arena_printf(mem, STR_FMT ":" STR_FMT ":" STR_FMT ":%d", STR_ARG(n->platform), STR_ARG(n->user_id),
-	                   STR_ARG(n->command), (int)n->verdict);
+	key = arena_printf(mem, STR_FMT ":" STR_FMT ":" STR_FMT ":%d", STR_ARG(n->platform),
+	                   STR_ARG(n->user_id), STR_ARG(n->command), (int)n->verdict);
 	/* What nobody can read replaces nothing. */
 	if (n->config.n > 0 && js_decode(n->config, config_fields, &conf, mem, &err) != 0)
 		conf = (struct config){ 0 };

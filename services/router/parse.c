@@ -252,11 +252,16 @@ static struct str options_as_texts(struct str json, struct arena *mem)
 
 static bool options_of(struct str json, struct arena *mem, struct js_list *ret)
 {
-	struct options { struct js_list options; } o = { { 0 } };
-	static const struct js_field fields[] = { JS(struct options, options, JS_STRS, .max = PARSE_MAX_PARAMS), { 0 } };
+	struct options {
+		struct js_list options;
+	} o = { { 0 } };
+	static const struct js_field fields[] = {
+		JS(struct options, options, JS_STRS, .max = PARSE_MAX_PARAMS), { 0 }
+	};
 	struct err err = { 0 };
 
-	if (json.n == 0 || json.p[0] != '[' || js_decode(options_as_texts(json, mem), fields, &o, mem, &err) != 0)
+	if (json.n == 0 || json.p[0] != '[' ||
+	    js_decode(options_as_texts(json, mem), fields, &o, mem, &err) != 0)
 		return false;
 	*ret = o.options;
 	return true;

@@ -282,7 +282,8 @@ static bool alias(struct work *w)
 		return to(w, STEP_RULES);
 	if (w->trail == NULL)
 		w->trail = ARENA_NEW(w->mem, struct alias_trail);
-	expanded = alias_expand(((const struct alias *)cache_value(item))->target, user, w->trail, w->mem, &w->cmd);
+	expanded = alias_expand(((const struct alias *)cache_value(item))->target, user, w->trail, w->mem,
+	                        &w->cmd);
 	cache_release(item);
 	w->base = expanded ? VERDICT_UNKNOWN_COMMAND : VERDICT_ALIAS_LOOP;
 	return to(w, expanded ? STEP_COMMAND : STEP_EVENTS);

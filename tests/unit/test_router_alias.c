@@ -66,8 +66,10 @@ static void one_parameter_stays_one(void **state)
 	(void)state;
 	expands("!q \"a b\" c", "!x {arg2} {arg1}", "!x|c|a b");
 	expands("!q \"a \\\" b\"", "!x {arg1} end", "!x|a \" b|end");
-	expands("!q 'say \xE2\x80\x9Chi\xE2\x80\x9D, don" "\xE2\x80\x99" "t'", "!x {arg1}",
-	        "!x|say \xE2\x80\x9Chi\xE2\x80\x9D, don\xE2\x80\x99t");
+	expands("!q 'say \xE2\x80\x9Chi\xE2\x80\x9D, don"
+	        "\xE2\x80\x99"
+	        "t'",
+	        "!x {arg1}", "!x|say \xE2\x80\x9Chi\xE2\x80\x9D, don\xE2\x80\x99t");
 	expands("!q \"a b\"", "!x pre-{arg1}-post", "!x|pre-a b-post");
 	expands("!q a", "!x {arg1} {arg2} z", "!x|a||z");
 	expands("!q a", "!hug {user}", "!hug|Ann B");

@@ -133,7 +133,9 @@ static void five_thousand_quotes_are_harmless(void **state)
 /* What an event asks for, as "prefix name|param|param". */
 static void asks(int type, const char *text, const char *metadata, enum asks want, const char *joined)
 {
-	struct event e = { .message_type = type, .message_content = str_of(text), .metadata = str_of(metadata) };
+	struct event e = { .message_type = type,
+		           .message_content = str_of(text),
+		           .metadata = str_of(metadata) };
 	struct parsed p;
 	struct buf b = BUF(1 << 20);
 	struct str got;
@@ -180,7 +182,8 @@ static void each_type_is_read_in_its_own_way(void **state)
 static void options_are_parameters_and_nothing_is_split(void **state)
 {
 	(void)state;
-	asks(MSG_SLASH, "", "{\"command\":\"Quote\",\"options\":[\"a b\",\"c\"]}", ASKS_SLASH, "!quote|a b|c");
+	asks(MSG_SLASH, "", "{\"command\":\"Quote\",\"options\":[\"a b\",\"c\"]}", ASKS_SLASH,
+	     "!quote|a b|c");
 	asks(MSG_SLASH, "/x y", "{\"command\":\"q\",\"options\":[7,true,\"\\\"1, 2]\",-1.5e3]}", ASKS_SLASH,
 	     "!q|7|true|\"1, 2]|-1.5e3");
 	asks(MSG_SLASH, "/x y", "{\"command\":\"q\",\"options\":[]}", ASKS_SLASH, "!q");
@@ -197,13 +200,15 @@ static void options_are_parameters_and_nothing_is_split(void **state)
 static void a_custom_id_is_name_action_and_context(void **state)
 {
 	(void)state;
-	asks(MSG_BUTTON, "", "{\"custom_id\":\"Inventory:buy:item_1\"}", ASKS_CUSTOM, "!inventory|buy|item_1");
+	asks(MSG_BUTTON, "", "{\"custom_id\":\"Inventory:buy:item_1\"}", ASKS_CUSTOM,
+	     "!inventory|buy|item_1");
 	asks(MSG_SELECT, "!no", "{\"custom_id\":\"poll:vote:a:b\",\"values\":[\"1\"]}", ASKS_CUSTOM,
 	     "!poll|vote|a:b");
 	asks(MSG_INTERACTION, "", "{\"custom_id\":\"poll:vote\"}", ASKS_CUSTOM, "!poll|vote");
 	asks(MSG_MODAL_SUBMIT, "", "{\"custom_id\":\"poll\"}", ASKS_CUSTOM, "!poll");
 	asks(MSG_INTERACTION, "", NULL, ASKS_CUSTOM, "!");
-	asks(MSG_MODAL_SUBMIT, "", "{\"custom_id\":\"form:2c6c:1\",\"values\":{}}", ASKS_FORM, "!form|2c6c|1");
+	asks(MSG_MODAL_SUBMIT, "", "{\"custom_id\":\"form:2c6c:1\",\"values\":{}}", ASKS_FORM,
+	     "!form|2c6c|1");
 	asks(MSG_MODAL_SUBMIT, "", "{\"custom_id\":\"form:2c6c\"}", ASKS_CUSTOM, "!form|2c6c");
 }
 
