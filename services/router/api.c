@@ -19,6 +19,9 @@ enum { API_MAGIC = 0x40073410 };
 /* The order is that of openapi.json. */
 static const struct http_route *const tables[] = {
 	events_routes,
+	commands_routes,
+	entities_routes,
+	permissions_routes,
 	health_routes,
 	coordination_routes,
 };
@@ -86,6 +89,16 @@ void api_invalidate(struct api *a, struct str notice)
 {
 	if (a != NULL && (notice.n == 0 || str_starts(notice, STR("service_accounts:"))))
 		api_keys_changed(a->keys);
+}
+
+bool api_platform_known(const struct router *r, struct str platform)
+{
+	struct str rest = r->settings->platforms;
+
+	while (rest.n > 0)
+		if (str_eq(str_trim(str_cut(rest, ',', &rest)), platform))
+			return true;
+	return false;
 }
 
 /* --- answers ------------------------------------------------------------------------------------ */

@@ -9,7 +9,8 @@
 #include "router.h"
 
 /* The tables, each ended by a row without a method.  A new one also gets a line in api.c. */
-extern const struct http_route events_routes[], health_routes[],
+extern const struct http_route events_routes[], commands_routes[], entities_routes[],
+	permissions_routes[], health_routes[],
 	coordination_routes[];
 
 struct api *api_open(struct router *r, struct err *err) MUST_CHECK;
@@ -25,6 +26,8 @@ struct http_route *api_all_routes(void) RETURNS_NONNULL;
 
 /* Administrative calls and collectors' reads; see the table in router.md 2. */
 enum { API_READERS = HTTP_KEY_COLLECTOR | HTTP_KEY_INTERACTION | HTTP_KEY_ADMIN };
+
+bool api_platform_known(const struct router *r, struct str platform);   /* PLATFORMS */
 
 /* A statement that failed, as an answer: 409 for what is there already, 400 for what the tables
  * refuse, 404 for what a row would refer to and is not there, 503 for what is away. */

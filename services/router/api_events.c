@@ -331,16 +331,6 @@ static void again(void *arg)
 	store(q.o);
 }
 
-static bool platform_known(const struct router *r, struct str platform)
-{
-	struct str rest = r->settings->platforms;
-
-	while (rest.n > 0)
-		if (str_eq(str_trim(str_cut(rest, ',', &rest)), platform))
-			return true;
-	return false;
-}
-
 static int check_time(const struct event *ev, int64_t now, struct err *err)
 {
 	if (ev->occurred_at_ms != 0 && ev->occurred_at_ms < now - OLD_MS)
@@ -370,7 +360,7 @@ static int check(struct post *p, struct one *o, struct arena *mem, struct err *e
 		ev->entity = b->entity_id;
 	else if (b->entity_id.n > 0 && !str_eq(ev->entity, b->entity_id))
 		return err_set(err, -EINVAL, "entity_id: disagrees with entity");
-	if (!platform_known(p->router, ev->platform))
+	if (!api_platform_known(p->router, ev->platform))
 		return err_set(err, -EINVAL, "platform: one of " STR_FMT, STR_ARG(p->router->settings->platforms));
 	r = check_time(ev, now, err);
 	if (r == 0)
