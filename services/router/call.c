@@ -348,7 +348,6 @@ static bool unseal(struct call *c, const struct db_result *res, int col, const c
 
 static bool read_secrets(struct call *c, const struct db_result *res)
 {
-	static const char *const columns[] = { "commands.signing_secret", "commands.previous_secret" };
 	struct str hidden, plain = db_str(res, 0, 7);
 	size_t n = 0;
 
@@ -362,7 +361,7 @@ static bool read_secrets(struct call *c, const struct db_result *res)
 		return false;
 	c->n_headers += c->n_secret;
 	for (int i = 0; i < 2; i++) {
-		if (!unseal(c, res, 9 + i, columns[i], &c->secret[c->n_secrets]))
+		if (!unseal(c, res, 9 + i, "commands.signing_secret", &c->secret[c->n_secrets]))
 			return false;
 		c->n_secrets += c->secret[c->n_secrets].n > 0;
 	}

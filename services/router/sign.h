@@ -13,7 +13,8 @@
 enum { SIGN_SECRETS = 2 };              /* the current one and, for a day, the one before */
 
 struct str sign_secret_new(struct arena *mem) NONNULL;
-/* The place that a sealed column of a row is bound to: sign_place(mem, "commands.signing_secret", 17). */
+/* The place that a sealed column of a row is bound to: sign_place(mem, "commands.signing_secret", 17).
+ * previous_secret keeps the place it was sealed for: a rotation copies the column. */
 struct str sign_place(struct arena *mem, const char *column, int64_t row) NONNULL;
 
 /* Header lines of Standard Webhooks (webhook-id, -timestamp, -signature) and of X-WaddleBot-Signature,

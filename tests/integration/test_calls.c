@@ -261,12 +261,12 @@ static int64_t command(const char *name, const char *type, const char *method, c
 	return id;
 }
 
-static void seal(int64_t id, const char *column, const char *secret)
+static void seal_at(int64_t id, const char *column, const char *place_column, const char *secret)
 {
 	struct err err = { 0 };
 	struct seal *s = crypto_seal_open_file(str_of(env_of("SEALING_KEY_FILE")), &err);
 	struct arena *mem = arena_new(4096, 1 << 20);
-	char *place = text_of("commands.%s:%lld", column, (long long)id), hex[1024];
+	char *place = text_of("commands.%s:%lld", place_column, (long long)id), hex[1024];
 	struct str sealed;
 
 	assert_non_null(s);
@@ -278,6 +278,8 @@ static void seal(int64_t id, const char *column, const char *secret)
 	arena_free(mem);
 	free(place);
 }
+
+static void seal(int64_t id, const char *column, const char *secret) { seal_at(id, column, column, secret); }
 
 /* Its event id; a text that lives on. */
 static const char *say_command(const char *text)
@@ -385,7 +387,7 @@ static void a_request_says_who_it_is_from_and_is_signed(void **state)
 
 	(void)state;
 	seal(id, "signing_secret", secret);
-	seal(id, "previous_secret", old);
+	seal_at(id, "previous_secret", "signing_secret", old);
 	seal(id, "secret_headers", "{\"Authorization\":\"Bearer xyz\"}");
 	sql_run(st.sql, "UPDATE commands SET previous_secret_until = now() + interval '1 h' WHERE id = %lld", (long long)id);
 	event = say_command("#signed one \\\"two three\\\"");
