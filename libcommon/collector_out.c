@@ -109,7 +109,7 @@ static void report(struct sending *s)
 {
 	struct delivery dl = {
 		.message_id = s->what.message_id, .status = status_of(s->final), .platform_message_id = s->ids[0],
-		.error = s->error, .at_ms = clock_unix_ms(),
+		.error = s->error, .at_ms = clock_unix_ms(), .report_ref = s->what.report_ref,
 	};
 	struct envelope env = { .kind = ENV_DELIVERY, .id = s->what.message_id, .source = STR("waddle/collector"),
 		.traceparent = s->trace };

@@ -162,6 +162,7 @@ static const struct js_field outbound[] = {
 	JS(struct outbound, in_reply_to, JS_STR, OPTIONAL, .max = ID_MAX, .help = "the platform's id of a message"),
 	JS(struct outbound, priority, JS_ENUM, OPTIONAL, .names = priority_names),
 	JS_AS("expires_at", struct outbound, expires_at_ms, JS_TIME, OPTIONAL, .help = "default: 5 min after it was made"),
+	JS(struct outbound, report_ref, JS_STR, OPTIONAL, .max = ID_MAX, .help = "of the sender; the delivery report repeats it"),
 	{ 0 }
 };
 
@@ -198,6 +199,7 @@ static const struct js_field delivery[] = {
 	JS(struct delivery, platform_message_id, JS_STR, OPTIONAL, .max = ID_MAX),
 	JS(struct delivery, error, JS_STR, OPTIONAL, .max = TEXT_MAX),
 	JS_AS("at", struct delivery, at_ms, JS_TIME),
+	JS(struct delivery, report_ref, JS_STR, OPTIONAL, .max = ID_MAX, .help = "as in the message"),
 	{ 0 }
 };
 

@@ -1,11 +1,13 @@
 /* waddle-router - resolves chat to commands, and modules' answers to messages. */
 #include "router.h"
 #include "api.h"
+#include "batch.h"
 #include "coordination.h"
 #include "cache.h"
 #include "clock.h"
 #include "config.h"
 #include "crypto.h"
+#include "deliveries.h"
 #include "err.h"
 #include "inbox.h"
 #include "fetch.h"
@@ -100,6 +102,7 @@ static int start(struct service *s, struct err *err)
 	r->partitions = partitions_open(r);
 	r->positions = positions_open(r);
 	r->notices = notices_open();
+	r->deliveries = deliveries_open(r);
 	r->dispatch = dispatch_open(r);
 	r->sweeper = sweeper_open(r);
 	r->coordination = coordination_open(r);
@@ -133,6 +136,7 @@ static void stop(struct service *s)
 
 	api_drain(r->api);
 	calls_close(r->calls);
+	deliveries_close(r->deliveries);
 	db_close(r->db);
 	fetch_close(r->fetch);
 	bus_close(r->bus);
@@ -154,11 +158,11 @@ static void stop(struct service *s)
 }
 
 static struct metric *const *const metrics[] = {
-	intake_metrics, lookup_metrics, notice_metrics, dispatch_metrics, replies_metrics, sweeper_metrics, api_keys_metrics,
+	intake_metrics, lookup_metrics, notice_metrics, dispatch_metrics, replies_metrics, deliveries_metrics, sweeper_metrics, api_keys_metrics,
 	coordination_metrics, call_metrics, call_send_metrics, fetch_metrics,
 	partition_metrics, limits_metrics, window_metrics,
 	inbox_metrics,
-	cache_metrics, db_metrics, bus_metrics, NULL,
+	cache_metrics, db_metrics, batch_metrics, bus_metrics, NULL,
 };
 
 int main(int argc, char **argv)

@@ -12,6 +12,7 @@
 #include "replies.h"
 #include "clock.h"
 #include "columns.h"
+#include "deliveries.h"
 #include "err.h"
 #include "ids.h"
 #include "log.h"
@@ -85,8 +86,7 @@ METRIC_BY2(outbound, METRIC_COUNTER, "waddle_router_outbound_total", "Messages h
 METRIC(unsent, METRIC_COUNTER, "waddle_router_unsent_responses_total",
        "Responses stored only: private ones for an overlay, platforms without a collector, nothing to say.");
 METRIC(too_large, METRIC_COUNTER, "waddle_router_unsendable_responses_total", "Messages too large for the broker.");
-METRIC(deliveries, METRIC_COUNTER, "waddle_router_deliveries_total", "Delivery reports of collectors.");
-struct metric *const replies_metrics[] = { &responses, &late, &outbound, &unsent, &too_large, &deliveries, NULL };
+struct metric *const replies_metrics[] = { &responses, &late, &outbound, &unsent, &too_large, NULL };
 
 static struct reply *take(struct replies *p)
 {
@@ -179,7 +179,7 @@ static void acknowledged(void *arg, const struct err *err)
 static int send_part(struct reply *y)
 {
 	struct fanout *f = &y->fan;
-	char id[ID_TEXT], traceparent[56];
+	char id[ID_TEXT], ref[REPORT_REF_TEXT], traceparent[56];
 	struct envelope env = { .source = STR("waddle/router"), .time_ms = clock_unix_ms() };
 	int n = snprintf(traceparent, sizeof traceparent, "00-" STR_FMT "-%.16s-01", STR_ARG(y->trace_id),
 	                 y->trace_id.n >= 16 ? y->trace_id.p : "0000000000000001");
@@ -195,6 +195,8 @@ static int send_part(struct reply *y)
 	env.kind = ENV_OUTBOUND;
 	env.id = f->out.message_id = str_of(id);
 	f->out.text = f->part[y->n_sent];
+	if (f->index >= 0)
+		f->out.report_ref = deliveries_ref(y->resp.execution_id, f->index, (int)y->n_sent, y->made_ms, ref);
 	f->out.expires_at_ms = env.time_ms + OUTBOUND_LIFE_MS;
 	return envelope_send(y->p->r->bus, f->topic, f->key, &env, &f->out, acknowledged, y);
 }
@@ -589,17 +591,17 @@ static bool encode_whole(struct reply *y)
 static void arrived(void *arg, struct bus_msg *m)
 {
 	struct replies *p = arg;
-	struct reply *y = take(p);
+	struct reply *y;
 	struct err err = { 0 };
 	int64_t age_ms;
 	int r;
 
-	y->m = m;
 	if (str_eq(bus_header(m, "ce_type"), STR("waddle.delivery.v1"))) {
-		metric_add(&deliveries, 0, 1);
-		done(y);
+		deliveries_take(p->r->deliveries, m);
 		return;
 	}
+	y = take(p);
+	y->m = m;
 	/* Without its headers: an answer past its deadline is late, not worthless. */
 	r = envelope_decode(m, ENV_RESPONSE, NULL, &y->resp, y->mem, &err);
 	if (r == 0)

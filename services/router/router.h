@@ -59,6 +59,7 @@ struct router {
 	struct api_keys *keys;
 	int64_t          began_mono_ms;
 	struct coordination *coordination;
+	struct deliveries *deliveries;  /* deliveries.h: what became of messages */
 	struct positions *positions;    /* positions.h: read your writes */
 	struct guard     guard;         /* where URLs of users may lead (router.md 13) */
 	struct fetch_client *fetch;     /* addresses of users: FETCH_PUBLIC, guarded by the OUTBOUND_ settings */

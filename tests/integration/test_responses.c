@@ -413,8 +413,9 @@ static void twelve_hundred_characters_are_three_messages_in_order(void **state)
 	assert_int_equal(seen, 3);
 	probe_free(&t);
 	/* one of Discord's holds it all */
-	free(message_of("waddle.outbound.discord", "w\xC3\xBC" "0132", NULL));
-	assert_int_equal(mentions("waddle.outbound.discord", d.execution), 0);
+	free(c);
+	c = message_of("waddle.outbound.discord", "w\xC3\xBC" "0000", NULL);
+	has(c, "w\xC3\xBC" "0132");
 	free(c);
 	buf_clear(&b);
 }
@@ -584,6 +585,67 @@ static void sessions_and_forms_that_are_not_right_are_dead_letters(void **state)
 	assert_int_equal(mentions("waddle.outbound.twitch", "stolen"), 0);
 }
 
+/* What a collector says of message `part` of response `index`: status and what follows it. */
+static void report(const struct run *r, int index, int part, const char *ref, const char *status)
+{
+	const char *const headers[] = { "ce_type: waddle.delivery.v1", "ce_specversion: 1.0", NULL };
+	char id[ID_TEXT], *when = time_text(now_ms()), *body;
+
+	id_outbound(str_of(r->execution), index, part, id);
+	body = text_of("{\"message_id\":\"%s\",\"status\":\"%s,\"at\":\"%s\",\"report_ref\":\"%s\"}", id, status, when, ref);
+	probe_send(st.kafka, stack_topic(&st, "waddle.responses.collector-twitch"), -1, "twitch:1001", body, strlen(body),
+	           headers);
+	free(when);
+	free(body);
+}
+
+/* The report_ref of the message with this text. */
+static char *ref_of(const char *text)
+{
+	char *out = message_of("waddle.outbound.twitch", text, NULL), *ref = strstr(out, "\"report_ref\":\""), *ret;
+
+	assert_non_null(ref);
+	ref += strlen("\"report_ref\":\"");
+	*strchr(ref, '"') = '\0';
+	ret = text_of("%s", ref);
+	free(out);
+	return ret;
+}
+
+/* router 84 (what explain reads) */
+static void what_a_collector_reports_is_kept_with_the_response(void **state)
+{
+	struct run r = run_command(TWITCH, "echo", 0), q = run_command(TWITCH, "echo", 0);
+	char *sent, *refused, *text;
+
+	(void)state;
+	chat(&r, 0, true, "will be sent");
+	chat(&q, 0, true, "will be refused");
+	sent = ref_of("will be sent");
+	refused = ref_of("will be refused");
+	report(&r, 1, 0, sent, "sent\"");       /* of another message than the reference says */
+	report(&r, 0, 0, "", "sent\"");
+	report(&q, 0, 0, refused, "refused\",\"error\":\"the bot is banned\"");
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM module_responses WHERE execution_id = '%s' AND delivered_at IS NULL "
+	             "AND delivery_error = 'refused: the bot is banned'",
+	             q.execution);
+	assert_int_equal(stored(&r, "delivered_at IS NULL AND delivery_error IS NULL"), 1);
+	report(&r, 0, 0, sent, "sent\"");
+	report(&r, 0, 0, sent, "sent\"");
+	sql_wait_int(st.sql, 1, WAIT_MS,
+	             "SELECT count(*) FROM module_responses WHERE execution_id = '%s' AND delivered_at <= now() "
+	             "AND delivery_error IS NULL",
+	             r.execution);
+	text = text_of("{\"message_id\":\"%s\",\"status\":\"lost\"}", r.execution);
+	probe_send(st.kafka, stack_topic(&st, "waddle.responses.collector-twitch"), -1, "k", text, strlen(text),
+	           (const char *const[]){ "ce_type: waddle.delivery.v1", "ce_specversion: 1.0", NULL });
+	wait_mentions("waddle.dlq", text, 1);
+	free(text);
+	free(sent);
+	free(refused);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -597,6 +659,7 @@ int main(void)
 		cmocka_unit_test(a_platform_without_a_collector_is_stored_only),
 		cmocka_unit_test(a_response_after_the_time_out_is_late_and_delivered),
 		cmocka_unit_test(a_session_is_renewed_once_a_minute),
+		cmocka_unit_test(what_a_collector_reports_is_kept_with_the_response),
 		cmocka_unit_test(sessions_and_forms_that_are_not_right_are_dead_letters),
 	};
 

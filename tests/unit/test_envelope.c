@@ -76,7 +76,7 @@ static const char *const whole[ENV_COUNT] = {
 		"\"channel_id\":\"C\",\"user_id\":\"U\",\"text\":\"hi\",\"form\":{\"f\":1},\"duration\":600,"
 		"\"private\":true,"
 		"\"reply_ref\":\"r\",\"in_reply_to\":\"m\",\"priority\":\"high\",\"expires_at\":\"" TIME
-		"\"}",
+		"\",\"report_ref\":\"x/1\"}",
 	[ENV_OVERLAY] =
 		"{\"item_id\":\"" UUID_1
 		"\",\"community_id\":1,\"source_type\":\"general\",\"content\":{},\"duration\":30,"
@@ -87,7 +87,7 @@ static const char *const whole[ENV_COUNT] = {
 			 "at\":\"" TIME "\"}",
 	[ENV_DELIVERY] = "{\"message_id\":\"" UUID_1
 			 "\",\"status\":\"expired\",\"platform_message_id\":\"p\",\"error\":\"late\","
-			 "\"at\":\"" TIME "\"}",
+			 "\"at\":\"" TIME "\",\"report_ref\":\"x/1\"}",
 	[ENV_REGISTRY] =
 		"{\"name\":\"memories\",\"kind\":\"workflow\",\"version\":\"1.0\",\"platform\":\"twitch\","
 		"\"endpoint_url\":\"https://a.example\",\"health_check_url\":\"https://a.example/"
