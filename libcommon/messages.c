@@ -117,33 +117,47 @@ static const struct js_field form_field[] = {
 	{ 0 }
 };
 
-static const struct js_field response[] = {
-	JS(struct response, execution_id, JS_UUID),
+/* But for two fields a response is the same over Kafka and over HTTP. */
+#define RESPONSE_IDS \
+	JS(struct response, execution_id, JS_UUID), \
 	JS(struct response, session_id, JS_UUID),
+#define RESPONSE_REST \
+	JS(struct response, module_name, JS_STR, .min = 1, .max = SHORT), \
+	JS(struct response, success, JS_BOOL), \
+	JS(struct response, response_action, JS_ENUM, .names = action_names), \
+	JS(struct response, response_data, JS_RAW_OBJECT, OPTIONAL, .max = RAW_MAX), \
+	JS(struct response, processing_time_ms, JS_INT, OPTIONAL, .min = 0, .max = INT32_MAX), \
+	JS(struct response, error_message, JS_STR, OPTIONAL, .max = TEXT_MAX), \
+	JS(struct response, private, JS_BOOL, OPTIONAL, .help = "only to the user, never to the channel or an overlay"), \
+	JS(struct response, chat_message, JS_STR, OPTIONAL, .max = TEXT_MAX, .help = "chat; none is an acknowledgement"), \
+	JS(struct response, media_type, JS_ENUM, OPTIONAL, .names = media_names, .help = "media"), \
+	JS(struct response, media_url, JS_STR, OPTIONAL, .max = URL_MAX, .help = "media; https"), \
+	JS(struct response, ticker_text, JS_STR, OPTIONAL, .max = TEXT_MAX, .help = "ticker; shown up to 200 characters"), \
+	JS(struct response, ticker_duration, JS_INT, OPTIONAL, .absent = 10, .min = 1, .max = 300, .help = "seconds"), \
+	JS(struct response, content_type, JS_ENUM, OPTIONAL, .names = content_names, .help = "general"), \
+	JS(struct response, content, JS_STR, OPTIONAL, .max = RAW_MAX, .help = "general"), \
+	JS(struct response, duration, JS_INT, OPTIONAL, .min = 0, .max = 3600, .help = "general; seconds, 0 stays"), \
+	JS(struct response, style, JS_RAW_OBJECT, OPTIONAL, .max = RAW_MAX, .help = "general"), \
+	JS(struct response, form_title, JS_STR, OPTIONAL, .max = ID_MAX), \
+	JS(struct response, form_description, JS_STR, OPTIONAL, .max = TEXT_MAX), \
+	JS(struct response, form_fields, JS_OBJECTS, OPTIONAL, .size = sizeof(struct form_field), .fields = form_field, .max = 25), \
+	JS(struct response, form_submit_url, JS_STR, OPTIONAL, .max = URL_MAX), \
+	JS(struct response, form_submit_method, JS_ENUM, OPTIONAL, .names = form_method_names), \
+	JS(struct response, form_callback_url, JS_STR, OPTIONAL, .max = URL_MAX),
+
+static const struct js_field response[] = {
+	RESPONSE_IDS
 	JS(struct response, response_index, JS_INT, .min = 0, .max = 9999, .help = "from 0 within the execution"),
 	JS(struct response, final, JS_BOOL, .help = "the last one of the execution"),
-	JS(struct response, module_name, JS_STR, .min = 1, .max = SHORT),
-	JS(struct response, success, JS_BOOL),
-	JS(struct response, response_action, JS_ENUM, .names = action_names),
-	JS(struct response, response_data, JS_RAW_OBJECT, OPTIONAL, .max = RAW_MAX),
-	JS(struct response, processing_time_ms, JS_INT, OPTIONAL, .min = 0, .max = INT32_MAX),
-	JS(struct response, error_message, JS_STR, OPTIONAL, .max = TEXT_MAX),
-	JS(struct response, private, JS_BOOL, OPTIONAL, .help = "only to the user, never to the channel or an overlay"),
-	JS(struct response, chat_message, JS_STR, OPTIONAL, .max = TEXT_MAX, .help = "chat; none is an acknowledgement"),
-	JS(struct response, media_type, JS_ENUM, OPTIONAL, .names = media_names, .help = "media"),
-	JS(struct response, media_url, JS_STR, OPTIONAL, .max = URL_MAX, .help = "media; https"),
-	JS(struct response, ticker_text, JS_STR, OPTIONAL, .max = TEXT_MAX, .help = "ticker; shown up to 200 characters"),
-	JS(struct response, ticker_duration, JS_INT, OPTIONAL, .absent = 10, .min = 1, .max = 300, .help = "seconds"),
-	JS(struct response, content_type, JS_ENUM, OPTIONAL, .names = content_names, .help = "general"),
-	JS(struct response, content, JS_STR, OPTIONAL, .max = RAW_MAX, .help = "general"),
-	JS(struct response, duration, JS_INT, OPTIONAL, .min = 0, .max = 3600, .help = "general; seconds, 0 stays"),
-	JS(struct response, style, JS_RAW_OBJECT, OPTIONAL, .max = RAW_MAX, .help = "general"),
-	JS(struct response, form_title, JS_STR, OPTIONAL, .max = ID_MAX),
-	JS(struct response, form_description, JS_STR, OPTIONAL, .max = TEXT_MAX),
-	JS(struct response, form_fields, JS_OBJECTS, OPTIONAL, .size = sizeof(struct form_field), .fields = form_field, .max = 25),
-	JS(struct response, form_submit_url, JS_STR, OPTIONAL, .max = URL_MAX),
-	JS(struct response, form_submit_method, JS_ENUM, OPTIONAL, .names = form_method_names),
-	JS(struct response, form_callback_url, JS_STR, OPTIONAL, .max = URL_MAX),
+	RESPONSE_REST
+	{ 0 }
+};
+
+const struct js_field response_posted_fields[] = {
+	RESPONSE_IDS
+	JS(struct response, response_index, JS_INT, OPTIONAL, .absent = -1, .min = 0, .max = 9999, .help = "default: the next one that is free"),
+	JS(struct response, final, JS_BOOL, OPTIONAL, .absent = true, .help = "the last one of the execution"),
+	RESPONSE_REST
 	{ 0 }
 };
 

@@ -24,6 +24,7 @@ static const struct http_route *const tables[] = {
 	permissions_routes,
 	health_routes,
 	coordination_routes,
+	responses_routes,
 };
 
 struct http_route *api_all_routes(void)

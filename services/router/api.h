@@ -11,7 +11,7 @@
 /* The tables, each ended by a row without a method.  A new one also gets a line in api.c. */
 extern const struct http_route events_routes[], commands_routes[], entities_routes[],
 	permissions_routes[], health_routes[],
-	coordination_routes[];
+	coordination_routes[], responses_routes[];
 
 struct api *api_open(struct router *r, struct err *err) MUST_CHECK;
 void api_drain(struct api *a);          /* NULL is fine, twice too */
