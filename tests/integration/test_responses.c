@@ -10,8 +10,11 @@
 #include "stack.h"
 #include "str.h"
 
+#include <pthread.h>
+
 static struct stack st;
-static struct child *router;
+static struct child *router, *other_router;
+static char *admin, *interaction, *collector;
 
 enum { WAIT_MS = 10000 };
 
@@ -56,11 +59,10 @@ static char *quoted(const char *text)
 struct run { char id[80], execution[ID_TEXT], session[ID_TEXT]; int64_t created_ms; };
 
 /* Of a time ago_ms in the past. */
-static struct run run_command(int place, const char *command, int64_t ago_ms)
+static struct run run_at(const struct place *at, const char *command, int64_t ago_ms)
 {
 	static unsigned n;
 	const char *const headers[] = { "ce_type: waddle.event.v1", "ce_specversion: 1.0", NULL };
-	const struct place *at = &places[place];
 	struct run r = { .created_ms = now_ms() - ago_ms };
 	char *when = time_text(r.created_ms), *server = quoted(at->server), *text, *body;
 
@@ -80,6 +82,11 @@ static struct run run_command(int place, const char *command, int64_t ago_ms)
 	free(server);
 	free(body);
 	return r;
+}
+
+static struct run run_command(int place, const char *command, int64_t ago_ms)
+{
+	return run_at(&places[place], command, ago_ms);
 }
 
 /* `more` follows the fields every response has: ",\"final\":true,...". */
@@ -225,7 +232,12 @@ static int up(void **state)
 		free(server);
 	}
 	router = stack_service(&st, "waddle-router", "waddle_router", env);
+	other_router = stack_service(&st, "waddle-router", "waddle_router", env);
+	admin = stack_key(&st, "admin", "admin");
+	interaction = stack_key(&st, "interaction", "interaction");
+	collector = stack_key(&st, "collector", "collector");
 	child_wait_ready(router, true, 20000);
+	child_wait_ready(other_router, true, 20000);
 	body = text_of(registry, when);
 	probe_send(st.kafka, stack_topic(&st, "waddle.registry"), 0, "echo", body, strlen(body), headers);
 	sql_wait_int(st.sql, 2, WAIT_MS, "SELECT count(*) FROM commands WHERE module_id = 'echo'");
@@ -240,7 +252,12 @@ static int down(void **state)
 {
 	(void)state;
 	assert_int_equal(child_end(router, WAIT_MS), 0);
+	assert_int_equal(child_end(other_router, WAIT_MS), 0);
 	child_free(router);
+	child_free(other_router);
+	free(admin);
+	free(interaction);
+	free(collector);
 	stack_close(&st);
 	return 0;
 }
@@ -646,6 +663,250 @@ static void what_a_collector_reports_is_kept_with_the_response(void **state)
 	free(refused);
 }
 
+/* Over HTTP --------------------------------------------------------------------------------------- */
+
+/* POST of a body; the status, the answer's text in *ret (free()) unless NULL. */
+static int post(const char *body, char **ret)
+{
+	struct probe_answer a;
+	int status = stack_ask(router, "POST", "/router/responses", interaction, body, &a);
+
+	if (ret != NULL)
+		*ret = text_of("%s", a.body);
+	probe_answer_free(&a);
+	return status;
+}
+
+static void posted(const char *body, int status, const char *text)
+{
+	char *answer;
+
+	assert_int_equal(post(body, &answer), status);
+	has(answer, text);
+	free(answer);
+}
+
+/* What an answer has as response_id. */
+static int64_t id_in(const char *answer)
+{
+	const char *at = strstr(answer, "\"response_id\":");
+
+	assert_non_null(at);
+	return strtoll(at + strlen("\"response_id\":"), NULL, 10);
+}
+
+/* router 42, 46 (second half): stored, sent, once. */
+static void a_posted_response_is_stored_and_sent_once(void **state)
+{
+	struct run r = run_command(TWITCH, "echo", 0);
+	char *body = response(&r, r.session, 0, "chat", ",\"final\":false,\"chat_message\":\"by post\""), *answer, *again, *path;
+	struct probe_answer a;
+
+	(void)state;
+	assert_int_equal(post(body, &answer), 201);
+	assert_int_equal(mentions("waddle.outbound.twitch", "by post"), 1);     /* answered when it is out */
+	assert_int_equal(stored(&r, "chat_message = 'by post' AND NOT final"), 1);
+	assert_int_equal(post(body, &again), 200);
+	assert_int_equal(id_in(answer), id_in(again));
+	assert_int_equal(sql_int(st.sql, "SELECT id FROM module_responses WHERE execution_id = '%s'", r.execution), id_in(answer));
+	free(answer);
+	free(again);
+	free(body);
+	body = response(&r, r.session, 0, "chat", ",\"chat_message\":\"another\"");
+	posted(body, 409, "another response 0");
+	free(body);
+	/* index and final by default */
+	body = text_of("{\"execution_id\":\"%s\",\"session_id\":\"%s\",\"module_name\":\"echo\",\"success\":true,"
+	               "\"response_action\":\"chat\",\"chat_message\":\"the next\"}", r.execution, r.session);
+	posted(body, 201, "\"response_index\":1");
+	free(body);
+	assert_int_equal(stored(&r, "response_index = 1 AND final"), 1);
+	path = text_of("/router/responses/%s", r.execution);
+	assert_int_equal(stack_ask(router, "GET", path, collector, NULL, &a), 200);
+	has(a.body, "\"status\":\"success\"");
+	has(a.body, "\"total\":2");
+	has(a.body, "by post");
+	probe_answer_free(&a);
+	assert_int_equal(stack_ask(router, "POST", "/router/responses", collector, "{}", NULL), 403);
+	free(path);
+}
+
+/* router 42 */
+static void a_posted_response_is_checked_in_order(void **state)
+{
+	struct run r = run_command(TWITCH, "echo", 0), other = run_command(TWITCH_TOO, "echo", 0),
+		   old = run_command(TWITCH, "echo", 700000);
+	struct run none = r;
+	char *body;
+	static const char *const bad[] = { "{}", "{\"execution_id\":1}", "[", "" };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		assert_int_equal(post(bad[i], NULL), 400);
+	body = text_of("{\"execution_id\":\"%s\",\"module_name\":\"echo\",\"success\":true,\"response_action\":\"chat\"}", r.execution);
+	posted(body, 400, "session_id");
+	free(body);
+	body = response(&r, r.session, 0, "dance", "");
+	posted(body, 400, "response_action");
+	free(body);
+	body = response(&r, r.session, 0, "media", ",\"media_url\":\"https://10.0.0.1/\"");
+	posted(body, 400, "media_url");
+	free(body);
+	memcpy(none.execution, "11111111-1111-5111-8111-111111111111", ID_TEXT);
+	body = response(&none, r.session, 0, "chat", "");
+	posted(body, 404, "no execution");
+	free(body);
+	body = response(&r, "11111111-1111-5111-8111-111111111111", 0, "chat", "");
+	posted(body, 404, "no session");
+	free(body);
+	sql_run(st.sql, "UPDATE sessions SET last_activity = now() - interval '601 s' WHERE session_id = '%s'", old.session);
+	body = response(&old, old.session, 0, "chat", "");
+	posted(body, 404, "has expired");
+	free(body);
+	body = response(&r, other.session, 0, "chat", "");
+	posted(body, 403, "another entity");
+	free(body);
+	body = text_of("{\"execution_id\":\"%s\",\"session_id\":\"%s\",\"module_name\":\"other\",\"success\":true,"
+	               "\"response_action\":\"chat\",\"chat_message\":\"as another\"}", r.execution, r.session);
+	posted(body, 403, "belongs to echo");
+	free(body);
+	assert_int_equal(stored(&r, "true"), 0);
+	assert_int_equal(stack_ask(router, "GET", "/router/responses/not-an-id", admin, NULL, NULL), 400);
+	assert_int_equal(stack_ask(router, "GET", "/router/responses/11111111-1111-5111-8111-111111111111", admin, NULL, NULL), 404);
+}
+
+struct waiter { char *path; int status; struct probe_answer answer; };
+
+static void *wait_there(void *arg)
+{
+	struct waiter *w = arg;
+
+	w->status = stack_ask(router, "GET", w->path, admin, NULL, &w->answer);
+	return NULL;
+}
+
+/* section 15: held until the final response, whichever replica stores it. */
+static void a_reader_waits_for_the_final_response(void **state)
+{
+	struct run r = run_command(TWITCH, "echo", 0);
+	struct waiter w = { .path = text_of("/router/responses/%s?wait_ms=10000", r.execution) };
+	char *now = text_of("/router/responses/%s", r.execution);
+	struct probe_answer a;
+	pthread_t t;
+
+	(void)state;
+	chat(&r, 0, false, "not yet");
+	wait_mentions("waddle.outbound.twitch", "not yet", 1);
+	assert_int_equal(stack_ask(other_router, "GET", now, admin, NULL, &a), 200);
+	has(a.body, "\"status\":\"pending\"");
+	probe_answer_free(&a);
+	assert_int_equal(pthread_create(&t, NULL, wait_there, &w), 0);
+	chat(&r, 1, true, "there it is");
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_int_equal(w.status, 200);
+	has(w.answer.body, "\"status\":\"success\"");
+	has(w.answer.body, "there it is");
+	assert_true(w.answer.took_us < 10 * 1000 * 1000);
+	probe_answer_free(&w.answer);
+	free(w.path);
+	free(now);
+	assert_int_equal(stack_ask(router, "GET", "/router/responses/x?wait_ms=10001", admin, NULL, NULL), 400);
+}
+
+/* router 46 */
+static void recent_shows_the_newest_that_fit(void **state)
+{
+	struct run a = run_command(TWITCH, "echo", 0), b = run_command(DISCORD, "echo", 0), c = run_command(DISCORD, "echo", 0);
+	char long_text[300], *more;
+	struct probe_answer answer;
+
+	(void)state;
+	memset(long_text, 'L', sizeof long_text - 1);
+	long_text[sizeof long_text - 1] = '\0';
+	more = text_of(",\"final\":true,\"ticker_text\":\"%s\"", long_text);
+	chat(&a, 0, true, long_text);
+	respond(&c, 0, "ticker", more);
+	chat(&b, 0, true, "older than c");
+	sql_wait_int(st.sql, 3, WAIT_MS, "SELECT count(*) FROM module_responses WHERE execution_id IN ('%s', '%s', '%s')",
+	             a.execution, b.execution, c.execution);
+	sql_run(st.sql, "UPDATE module_responses SET success = false WHERE execution_id IN ('%s', '%s')", a.execution, b.execution);
+	stack_wait_replay(&st, WAIT_MS);
+	assert_int_equal(stack_ask(router, "GET", "/router/responses/recent?limit=1", admin, NULL, &answer), 200);
+	has(answer.body, c.execution);
+	has(answer.body, "\"total\":1");
+	assert_null(strstr(answer.body, "LLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLLL"));      /* 51 */
+	probe_answer_free(&answer);
+	assert_int_equal(stack_ask(router, "GET", "/router/responses/recent?limit=1&module_name=echo&success=false", interaction,
+	                           NULL, &answer), 200);
+	has(answer.body, b.execution);
+	probe_answer_free(&answer);
+	assert_int_equal(stack_ask(router, "GET", "/router/responses/recent?limit=1&entity_id=1&response_action=chat&success=false",
+	                           collector, NULL, &answer), 200);
+	has(answer.body, a.execution);
+	probe_answer_free(&answer);
+	assert_int_equal(stack_ask(router, "GET", "/router/responses/recent?module_name=nobody", admin, NULL, &answer), 200);
+	has(answer.body, "\"responses\":[]");
+	probe_answer_free(&answer);
+	assert_int_equal(stack_ask(router, "GET", "/router/responses/recent?limit=101", admin, NULL, NULL), 400);
+	free(more);
+}
+
+static bool both_have_partitions(void *arg)
+{
+	struct child *const *of = arg;
+
+	for (int i = 0; i < 2; i++) {
+		char *url = text_of("http://127.0.0.1:%d", child_port(of[i], "ADMIN_LISTEN"));
+		double n = probe_metric(url, "waddle_router_partitions_owned");
+
+		free(url);
+		if (n < 1)
+			return false;
+	}
+	return true;
+}
+
+/* router 67 (between replicas): what a module wrote is told with the next command, whoever sends it. */
+static void a_position_reaches_the_commands_of_all_replicas(void **state)
+{
+	static const char *const channels[] = { "1001", "3001", "3002", "3003", "3004", "3005", "3006", "3007", "3008" };
+	const char *const headers[] = { "ce_type: waddle.response.v1", "ce_specversion: 1.0", "waddle-lsn: 7F/1", NULL };
+	struct child *const both[] = { router, other_router };
+	struct run r = run_command(TWITCH, "echo", 0);
+	char *body = response(&r, r.session, 0, "chat", ",\"final\":true,\"chat_message\":\"I wrote\"");
+	struct probe_topic t;
+	size_t told = 0;
+
+	(void)state;
+	wait_for("both replicas have partitions", both_have_partitions, (void *)(uintptr_t)both, WAIT_MS);
+	probe_send(st.kafka, stack_topic(&st, "waddle.responses.echo"), -1, "twitch:1001", body, strlen(body), headers);
+	free(body);
+	wait_mentions("waddle.outbound.twitch", "I wrote", 1);
+	for (size_t i = 0; i < ARRAY_LEN(channels); i++) {
+		char *address = text_of("twitch:%s", channels[i]);
+
+		if (i > 0) {
+			sql_run(st.sql, "INSERT INTO servers (owner, platform, channel) VALUES ('o', 'twitch', '%s')", channels[i]);
+			sql_run(st.sql, "INSERT INTO entities (address, platform, channel_id, owner, community_id) "
+			                "VALUES ('%s', 'twitch', '%s', 'o', 2)", address, channels[i]);
+			sql_run(st.sql, "INSERT INTO command_permissions (command_id, entity_id) SELECT c.id, e.entity_id "
+			                "FROM commands c, entities e WHERE e.address = '%s'", address);
+		}
+		r = run_at(&(struct place){ "twitch", NULL, channels[i], address }, "echo", 0);
+		wait_mentions("waddle.commands.echo", r.execution, 1);
+		probe_read(st.kafka, stack_topic(&st, "waddle.commands.echo"), &t);
+		for (size_t m = 0; m < t.n; m++) {
+			const char *lsn = probe_header(&t.msgs[m], "waddle-lsn");
+
+			if (strstr(t.msgs[m].value, r.execution) != NULL)
+				told += lsn != NULL && strcmp(lsn, "7F/1") == 0;
+		}
+		probe_free(&t);
+		free(address);
+	}
+	assert_int_equal(told, ARRAY_LEN(channels));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -660,6 +921,11 @@ int main(void)
 		cmocka_unit_test(a_response_after_the_time_out_is_late_and_delivered),
 		cmocka_unit_test(a_session_is_renewed_once_a_minute),
 		cmocka_unit_test(what_a_collector_reports_is_kept_with_the_response),
+		cmocka_unit_test(a_posted_response_is_stored_and_sent_once),
+		cmocka_unit_test(a_posted_response_is_checked_in_order),
+		cmocka_unit_test(a_reader_waits_for_the_final_response),
+		cmocka_unit_test(recent_shows_the_newest_that_fit),
+		cmocka_unit_test(a_position_reaches_the_commands_of_all_replicas),
 		cmocka_unit_test(sessions_and_forms_that_are_not_right_are_dead_letters),
 	};
 
