@@ -54,11 +54,16 @@ static void forget(struct cache_item **item)
 	*item = NULL;
 }
 
-static struct str event_name(const struct work *w, char room[64])
+/* "@follow"; made once, because every chat message asks. */
+static struct str event_name(const struct work *w)
 {
-	int n = snprintf(room, 64, "@%s", message_type_names[w->ev.message_type]);
+	static struct { char text[32]; size_t n; } names[ARRAY_LEN(message_type_names)];
+	int type = w->ev.message_type;
 
-	return (struct str){ room, (size_t)n };
+	if (names[type].n == 0)
+		names[type].n = (size_t)snprintf(names[type].text, sizeof names[type].text, "@%s",
+		                                 message_type_names[type]);
+	return (struct str){ names[type].text, names[type].n };
 }
 
 /* False: longer than any command can be. */
@@ -167,8 +172,7 @@ static size_t collect(struct work *w, const struct routes *routes, struct cache_
 
 static bool start(struct work *w)
 {
-	char room[64];
-	struct str name = event_name(w, room);
+	struct str name = event_name(w);
 	bool none;
 
 	if (!look(w, LOOKUP_ROUTES, &name, 1, &w->events, &none))
@@ -339,8 +343,7 @@ static void sort(struct work *w)
 
 static bool events(struct work *w)
 {
-	char room[64];
-	struct str name = event_name(w, room);
+	struct str name = event_name(w);
 	bool none;
 
 	if (!look(w, LOOKUP_ROUTES, &name, 1, &w->events, &none))
