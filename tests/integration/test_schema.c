@@ -288,7 +288,7 @@ static void settling_an_execution_is_a_hot_update(void **state)
 	 * execution is called never changes. */
 	none("SELECT indexrelid::regclass FROM pg_index WHERE indrelid = 'command_executions'::regclass AND "
 	     "pg_get_expr(indpred, indrelid) NOT IN ('(waits IS NOT NULL)', "
-	     "'(location_url !~~ ''kafka:%%''::text)')");
+	     "'(location_url !~~ ''kafka:%''::text)')");
 
 	sql_run(st.sql,
 	        "INSERT INTO command_executions (execution_id, command_id, entity_id, user_id, location_url, "
