@@ -88,6 +88,7 @@ $B/tests/unit/test_router_parse: $B/services/router/parse.o
 $B/tests/unit/test_router_alias: $B/services/router/alias.o $B/services/router/parse.o
 $B/tests/unit/test_router_breaker: $B/services/router/breaker.o
 $B/tests/unit/test_router_call_answer: $B/services/router/call_answer.o $B/services/router/response.o
+$B/tests/unit/test_router_due: $B/services/router/due.o
 $B/tests/unit/test_router_sign: $B/services/router/sign.o $B/services/router/sign_aws.o
 $B/tests/unit/test_eventsub_map $B/tests/fuzz/fuzz_eventsub $B/fuzz/fuzz_eventsub: $B/services/collector-twitch/eventsub.o
 $B/tests/fuzz/fuzz_command $B/fuzz/fuzz_command: $B/services/router/parse.o

@@ -269,6 +269,10 @@ static void committed(void *arg, const struct db_result *res, const struct err *
 		while ((n = list_pop(&t->works)) != NULL) {
 			struct work *w = CONTAINER_OF(n, struct work, node);
 
+			for (size_t i = 0; i < w->n_cand; i++)
+				if (w->cand[i].verdict == VERDICT_PENDING)
+					sweeper_watch(d->r->sweeper, w->ev.received_at_ms,
+					              w->cand[i].route->timeout_ms);
 			if (w->effects) {
 				w->unacked++;
 				t->act[t->n_act++] = w;

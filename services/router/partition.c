@@ -17,7 +17,7 @@ enum { STALE_MS = 10000, MAX_PARTITIONS = 4096 };
 struct owned {
 	enum state  state;
 	uint64_t    term;               /* of the assignment, in this process */
-	int64_t     epoch, stale_at_ms;
+	int64_t     epoch, since_ms, stale_at_ms;
 	struct list parked;             /* works judged and not written, in order */
 	bool        lost;               /* and what waits is void by now */
 };
@@ -27,6 +27,7 @@ struct partitions {
 	struct owned **at;
 	int32_t        n;
 	bool           wanted, changed, looking, saving;
+	int64_t        settled_ms, lower_ms;    /* being saved; the oldest of the batches begun since */
 	unsigned       failures;
 	struct timer   retry, stale;
 	struct list    dead;            /* works given up; done once the bus says they are void */
@@ -150,9 +151,12 @@ static void taken(void *arg, const struct db_result *res, const struct err *err)
 			continue;
 		}
 		for (int row = 0; row < db_rows(res); row++)
-			if (db_int(res, row, 0) == q->at[i].number)
+			if (db_int(res, row, 0) == q->at[i].number) {
 				o->epoch = db_int(res, row, 1);
+				o->since_ms = db_time(res, row, 2);     /* not known: 0, everything */
+			}
 		become(p, o, OURS);
+		sweeper_search(p->r->sweeper, o->since_ms);
 		limits_forget(p->r->limits, q->at[i].number);   /* what it knew was of an owner before */
 		intake_go_on(p->r->intake, q->at[i].number, &o->parked);
 	}
@@ -205,6 +209,8 @@ int partition_guard(struct partitions *p, struct db_tx *tx, const struct list *w
 		if (w->unacked > 0 && w->ev.received_at_ms < oldest_ms)
 			oldest_ms = w->ev.received_at_ms;
 	}
+	if (oldest_ms < p->lower_ms)
+		p->lower_ms = oldest_ms;
 	for (int32_t i = 0; i < p->n; i++)
 		if (in[i]) {
 			number[n] = DB_INT(i);
@@ -278,6 +284,50 @@ bool partition_refused(struct partitions *p, const struct err *err)
 		free(q);
 	arena_free(mem);
 	return true;
+}
+
+/* ---- the point from which the next owner searches ----------------------------------------- */
+
+static void saved(void *arg, const struct db_result *res, const struct err *err)
+{
+	struct partitions *p = arg;
+
+	(void)res;
+	p->saving = false;
+	if (err != NULL)
+		log_rarely(10000, L_WARN, NULL, "settled_not_saved", "%s", err->text);
+	else if (p->lower_ms < p->settled_ms)
+		partitions_settled(p, p->lower_ms);
+}
+
+/* The check of a batch moves it back when its rows are older; a batch whose check came before this
+ * statement, and is older all the same, is made up for by saving once more. */
+void partitions_settled(struct partitions *p, int64_t before_ms)
+{
+	struct arena *mem;
+	struct db_param *number, *epoch;
+	struct db_opts opts = { .to = DB_WRITE };
+	size_t n = 0;
+
+	if (p->saving || p->n == 0)
+		return;
+	mem = arena_new(4096, 1 << 20);
+	number = arena_alloc(mem, (size_t)p->n * sizeof *number);
+	epoch = arena_alloc(mem, (size_t)p->n * sizeof *epoch);
+	for (int32_t i = 0; i < p->n; i++)
+		if (p->at[i]->state == OURS) {
+			number[n] = DB_INT(i);
+			epoch[n++] = DB_INT(p->at[i]->epoch);
+		}
+	p->settled_ms = before_ms;
+	p->lower_ms = INT64_MAX;
+	p->saving = n > 0 && db_query(p->r->db, opts, saved, p,
+	                              "UPDATE router_partitions p SET pending_since = $4, updated_at = now() "
+	                              "FROM unnest($2::integer[], $3::bigint[]) AS k(partition, epoch) "
+	                              "WHERE p.topic = $1 AND p.partition = k.partition AND p.epoch = k.epoch",
+	                              DB_STR(topic), DB_ARRAY(number, n), DB_ARRAY(epoch, n),
+	                              DB_TIME(before_ms)) == 0;
+	arena_free(mem);
 }
 
 /* ------------------------------------------------------------------------------------------ */

@@ -234,8 +234,16 @@ void registrar_close(struct registrar *g);
 
 /* sweeper.c */
 struct sweeper *sweeper_open(struct router *r) RETURNS_NONNULL;
-/* An execution of that time is about to be written; it will be looked after. */
+/* An execution of that time is about to be written: once it is, sweeper_watch() must follow. */
 void sweeper_saw(struct sweeper *w, int64_t created_at_ms) NONNULL;
+/* It is written, or was sent just now: looked at when its time is over.  One that is still pending
+ * and not sent by then is looked at again every 5 s; who sends it watches it anew. */
+void sweeper_watch(struct sweeper *w, int64_t created_at_ms, int64_t timeout_ms) NONNULL;
+/* Another replica may have left pending ones since then. */
+void sweeper_search(struct sweeper *w, int64_t since_ms) NONNULL;
+/* Others that fail executions count them here. */
+enum swept_reason { SWEPT_TIMEOUT, SWEPT_QUEUE_TIMEOUT, SWEPT_UNREACHABLE };
+void sweeper_counted(enum swept_reason why, uint64_t n);
 void sweeper_close(struct sweeper *w);
 
 extern struct metric *const intake_metrics[], *const dispatch_metrics[], *const replies_metrics[],
