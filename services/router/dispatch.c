@@ -272,7 +272,7 @@ static void committed(void *arg, const struct db_result *res, const struct err *
 			for (size_t i = 0; i < w->n_cand; i++)
 				if (w->cand[i].verdict == VERDICT_PENDING)
 					sweeper_watch(d->r->sweeper, w->ev.received_at_ms,
-					              w->cand[i].route->timeout_ms);
+					              route_row_timeout_ms(d->r, w->cand[i].route));
 			if (w->effects) {
 				w->unacked++;
 				t->act[t->n_act++] = w;

@@ -8,6 +8,8 @@
  *   dispatch  judged events -> one transaction -> commands on their topics -> offsets
  *   replies   responses -> one statement -> outbound, overlay -> offsets
  *   registrar who is there and which commands they offer
+ *   partition which partitions are ours, and the proof of it in each batch
+ *   limits    rate limits, exact over replicas
  *   sweeper   commands nobody answered
  *   api       HTTP: api.h
  *
