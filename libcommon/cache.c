@@ -366,6 +366,11 @@ bool cache_get(struct cache *c, struct str key, cache_got *got, void *arg)
 
 void cache_fill(struct cache *c, struct str key, void *value, size_t bytes)
 {
+	cache_fill_aged(c, key, value, bytes, 0);
+}
+
+void cache_fill_aged(struct cache *c, struct str key, void *value, size_t bytes, int64_t age_ms)
+{
 	uint64_t hash = hash_of(key);
 	struct fetch *f;
 	struct cache_item *it;
@@ -381,6 +386,7 @@ void cache_fill(struct cache *c, struct str key, void *value, size_t bytes)
 		return;
 	}
 	it = item_new(c, key, hash, value, bytes, f == NULL || !f->again);
+	it->born_ms -= age_ms;
 	if (f != NULL)
 		fetch_end(c, f, it, NULL);
 	cache_release(it);

@@ -116,7 +116,11 @@ void db_tx_abort(struct db_tx *tx);     /* pending statement callbacks get -ECAN
 struct db_result *db_keep(const struct db_result *res) RETURNS_NONNULL;
 void db_release(struct db_result *kept);                /* NULL is fine */
 
+/* An answer made of texts, rows x columns of them, as if the server had said it (p NULL: NULL). */
+struct db_result *db_made(int rows, int columns, const struct str *cells) RETURNS_NONNULL;
+
 int        db_rows(const struct db_result *res);        /* of a SELECT or RETURNING; else affected */
+int        db_columns(const struct db_result *res);
 bool       db_has_rows(const struct db_result *res);    /* SELECT or RETURNING, be it none */
 bool       db_null(const struct db_result *res, int row, int col);
 int64_t    db_int(const struct db_result *res, int row, int col);      /* NULL reads as 0 */
@@ -131,6 +135,9 @@ uint64_t   db_lsn(const struct db_result *res);         /* of db_tx_commit(); 0 
 /* LISTEN on a connection of its own.  fn(arg, payload) per notification; fn(arg, STR_NONE) each
  * time the connection is (re)established: what was sent meanwhile is lost, drop what was cached. */
 void db_listen(struct db *db, const char *channel, void (*fn)(void *arg, struct str payload), void *arg);
+/* False: notifications may be lost at this moment.  A connection that died silently is found out
+ * within 5 s. */
+bool db_listening(const struct db *db);
 
 extern struct metric *const db_metrics[];       /* for a service's table; ends with NULL */
 

@@ -7,7 +7,7 @@
 
 #include "log.h"
 
-enum { ASK_EVERY_MS = 30000, ANSWER_MS = 10000 };
+enum { ASK_EVERY_MS = 2000, ANSWER_MS = 3000 };
 
 struct channel {
 	struct list node;
@@ -188,6 +188,13 @@ void db_listen(struct db *db, const char *channel, void (*fn)(void *arg, struct 
 	l->n++;
 	if (l->link.state == LINK_UP && !l->busy)
 		listen_to_new(l);
+}
+
+bool db_listening(const struct db *db)
+{
+	const struct db_listener *l = db->listener;
+
+	return l != NULL && l->link.state == LINK_UP && l->confirmed > 0;
 }
 
 static void listener_free(void *arg)

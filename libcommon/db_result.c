@@ -27,6 +27,31 @@ void db_release(struct db_result *kept)
 	free(kept);
 }
 
+struct db_result *db_made(int rows, int columns, const struct str *cells)
+{
+	struct db_result *made = XNEW(struct db_result);
+	PGresAttDesc *names = XNEW_N(PGresAttDesc, (size_t)columns);
+	char name[] = "", none[] = "";
+
+	for (int i = 0; i < columns; i++)
+		names[i].name = name;
+	made->res = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+	ASSERT(made->res != NULL && PQsetResultAttrs(made->res, columns, names) == 1);
+	for (int i = 0; i < rows * columns; i++) {
+		struct str s = cells[i];
+		char *p = s.n > 0 ? (char *)(uintptr_t)s.p : none;      /* PQsetvalue() only reads */
+
+		ASSERT(PQsetvalue(made->res, i / columns, i % columns, p, s.p != NULL ? (int)s.n : -1) == 1);
+	}
+	free(names);
+	return made;
+}
+
+int db_columns(const struct db_result *res)
+{
+	return res->res != NULL ? PQnfields(res->res) : 0;
+}
+
 int db_rows(const struct db_result *res)
 {
 	int64_t n = 0;

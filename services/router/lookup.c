@@ -7,10 +7,12 @@
 #include "err.h"
 #include "list.h"
 #include "log.h"
+#include "lookup_store.h"
 #include "metrics.h"
 #include "service.h"
 
 enum { MAX_COLUMNS = 5, MAX_ROWS = 512, MAX_IN_FLIGHT = 4, MAX_KEY = 2048 };
+enum { DEAF_TTL_MS = 10000, WATCH_MS = 1000 };
 #define US "\x1f"
 
 struct loader;
@@ -30,6 +32,7 @@ struct spec {
 struct load {                           /* one statement's worth of keys */
 	struct loader *of;
 	bool        creating;
+	uint64_t    epoch, stamp;       /* for the second level; epoch 0: not for it */
 	size_t      n;
 	struct str  key[MAX_ROWS];
 };
@@ -51,8 +54,11 @@ struct lookup {
 	unsigned magic;
 	struct service *s;
 	struct db      *db;
+	struct lookup_store *store;     /* NULL: no Redis */
 	struct loader   loader[LOOKUP_KINDS];
 	struct list     told;
+	struct timer    watch;
+	bool            listening;              /* notices arrive */
 	bool            closing;
 	bool            asking, ask_again;      /* for the primary's position */
 };
@@ -63,6 +69,10 @@ METRIC_BY(loads, METRIC_COUNTER, "waddle_router_lookup_loads_total",
           "Statements that filled a lookup cache.", "cache", kind_names);
 METRIC_BY(keys, METRIC_COUNTER, "waddle_router_lookup_keys_total",
           "Keys asked for by those statements.", "cache", kind_names);
+static const char *const result_names[] = { "hit", "none", "miss", "redis" };
+enum { RESULT_HIT, RESULT_NONE, RESULT_MISS, RESULT_REDIS };
+METRIC_BY2(requests, METRIC_COUNTER, "waddle_router_cache_requests_total",
+           "Look-ups in memory, and misses that Redis could answer.", "cache", kind_names, "result", result_names);
 METRIC_BY(retries, METRIC_COUNTER, "waddle_router_lookup_retries_total",
           "Statements that failed and were repeated.", "cache", kind_names);
 static const char *const table_names[] = { "all", "commands", "command_permissions", "entities", "servers",
@@ -71,7 +81,7 @@ static const char *const table_names[] = { "all", "commands", "command_permissio
 METRIC_BY(invalidations, METRIC_COUNTER, "waddle_router_invalidations_total",
           "Notices of changed rows, by table; all: after the connection for notices was lost.", "table",
           table_names);
-struct metric *const lookup_metrics[] = { &loads, &keys, &retries, &invalidations, NULL };
+struct metric *const lookup_metrics[] = { &requests, &loads, &keys, &retries, &invalidations, NULL };
 
 /* Values are one block: the struct and, behind it, what its texts point to. */
 
@@ -471,7 +481,8 @@ static void send(struct load *b, const char *sql)
 	struct loader *ld = b->of;
 	struct arena *mem = arena_new(16384, 8 << 20);
 	struct db_param *cols[MAX_COLUMNS], param[MAX_COLUMNS];
-	struct db_opts opts = { .to = ld->primary ? DB_WRITE : DB_READ, .after_lsn = ld->after_lsn };
+	bool primary = ld->primary || !ld->l->listening;
+	struct db_opts opts = { .to = primary ? DB_WRITE : DB_READ, .after_lsn = ld->after_lsn };
 	size_t columns = ld->spec->columns, n = 0;
 
 	for (size_t f = 0; f < columns; f++)
@@ -488,6 +499,7 @@ static void send(struct load *b, const char *sql)
 		b->key[n++] = b->key[i];
 	}
 	b->n = n;
+	b->stamp = ld->after_lsn;
 	for (size_t f = 0; f < columns; f++)
 		param[f] = DB_ARRAY(cols[f], n);
 	if (n == 0) {
@@ -537,6 +549,8 @@ static void loaded(void *arg, const struct db_result *res, const struct err *err
 		}
 		if (row > first)
 			value = ld->spec->value(res, first, row - first, &bytes);
+		store_put(ld->l->store, (unsigned)(ld - ld->l->loader), b->key[i], res, first, row - first,
+		          b->epoch, b->stamp);
 		cache_fill(ld->cache, b->key[i], value, bytes);
 	}
 	b->n = absent;
@@ -549,17 +563,59 @@ static void loaded(void *arg, const struct db_result *res, const struct err *err
 	send(b, ld->spec->create);
 }
 
+/* What the second level had is settled, the rest is asked of the database. */
+static void stored(void *arg, const struct stored *at, uint64_t epoch)
+{
+	struct load *b = arg;
+	struct loader *ld = b->of;
+	unsigned kind = (unsigned)(ld - ld->l->loader);
+	size_t left = 0;
+
+	ld->in_flight--;
+	b->epoch = epoch;
+	for (size_t i = 0; i < b->n; i++) {
+		void *value = NULL;
+		size_t bytes = 0;
+
+		if (!at[i].found || ld->l->closing || !ld->l->listening) {
+			db_release(at[i].rows);
+			b->key[left++] = b->key[i];
+			continue;
+		}
+		if (at[i].rows != NULL)
+			value = ld->spec->value(at[i].rows, 0, db_rows(at[i].rows), &bytes);
+		db_release(at[i].rows);
+		metric_add(&requests, METRIC_AT(&requests, kind, RESULT_REDIS), 1);
+		cache_fill_aged(ld->cache, b->key[i], value, bytes, at[i].age_ms);
+	}
+	b->n = left;
+	if (left == 0 || ld->l->closing) {
+		wait_again(ld, b->key, left);
+		free(b);
+		return;
+	}
+	metric_add(&loads, kind, 1);
+	metric_add(&keys, kind, left);
+	send(b, ld->spec->sql);
+}
+
 static void send_load(struct loader *ld)
 {
 	struct load *b = XNEW(struct load);
+	unsigned kind = (unsigned)(ld - ld->l->loader);
 
 	b->of = ld;
 	b->n = ld->n < MAX_ROWS ? ld->n : MAX_ROWS;
 	memcpy(b->key, ld->waiting, b->n * sizeof b->key[0]);
 	memmove(ld->waiting, ld->waiting + b->n, (ld->n - b->n) * sizeof b->key[0]);
 	ld->n -= b->n;
-	metric_add(&loads, (unsigned)(ld - ld->l->loader), 1);
-	metric_add(&keys, (unsigned)(ld - ld->l->loader), b->n);
+	if (ld->l->listening && !ld->primary &&
+	    store_get(ld->l->store, kind, b->key, b->n, stored, b)) {
+		ld->in_flight++;
+		return;
+	}
+	metric_add(&loads, kind, 1);
+	metric_add(&keys, kind, b->n);
 	send(b, ld->spec->sql);
 }
 
@@ -633,6 +689,7 @@ static void position(void *arg, const struct db_result *res, const struct err *e
 		l->loader[k].after_lsn = lsn_end(lsn);
 		l->loader[k].primary = false;
 	}
+	store_position(l->store, db_str(res, 0, 1), lsn_end(lsn));
 }
 
 static void ask_position(struct lookup *l)
@@ -645,7 +702,9 @@ static void ask_position(struct lookup *l)
 	}
 	l->ask_again = false;
 	l->asking = db_query(l->db, ((struct db_opts){ .to = DB_WRITE }), position, l,
-	                     "SELECT pg_current_wal_insert_lsn()::text") == 0;
+	                     "SELECT pg_current_wal_insert_lsn()::text, (SELECT system_identifier FROM "
+	                     "pg_control_system()) || ':' || (SELECT oid FROM pg_database "
+	                     "WHERE datname = current_database())") == 0;
 }
 
 /* What a notice about a table means for a cache. */
@@ -670,18 +729,31 @@ static const struct { const char *table; enum lookup_kind kind; enum drop drop; 
 	{ "community_labels", LOOKUP_PERSON, DROP_FIELDS },
 };
 
-static void drop_events(struct cache *c)
+static void drop_key(struct lookup *l, enum lookup_kind kind, struct str key)
+{
+	cache_drop(l->loader[kind].cache, key);
+	store_drop(l->store, kind, key);
+}
+
+/* The second level cannot tell which keys begin so: all of it goes. */
+static void drop_prefix(struct lookup *l, enum lookup_kind kind, struct str prefix)
+{
+	cache_drop_prefix(l->loader[kind].cache, prefix);
+	store_drop(l->store, kind, STR_NONE);
+}
+
+static void drop_events(struct lookup *l, enum lookup_kind kind)
 {
 	char name[64];
 
 	for (int i = 0; message_type_names[i] != NULL; i++) {
 		int n = snprintf(name, sizeof name, "@%s", message_type_names[i]);
 
-		cache_drop(c, (struct str){ name, (size_t)n });
+		drop_key(l, kind, (struct str){ name, (size_t)n });
 	}
 }
 
-static void drop(struct cache *c, enum drop how, size_t fields, struct str key)
+static void drop(struct lookup *l, enum lookup_kind kind, enum drop how, struct str key)
 {
 	char text[MAX_KEY];
 	struct str rest = STR_NONE, mine = { text, 0 };
@@ -692,32 +764,32 @@ static void drop(struct cache *c, enum drop how, size_t fields, struct str key)
 		memcpy(text, key.p, key.n);
 	switch (how) {
 	case DROP_FIELDS:
-		for (size_t i = 0, seen = 1; i < key.n && seen < fields; i++)
+		for (size_t i = 0, seen = 1; i < key.n && seen < specs[kind].fields; i++)
 			if (text[i] == ':') {
 				text[i] = US[0];
 				seen++;
 			}
 		mine.n = key.n;
-		cache_drop(c, mine);
+		drop_key(l, kind, mine);
 		break;
 	case DROP_ADDRESS:
-		cache_drop(c, key);
+		drop_key(l, kind, key);
 		if (key.p[key.n - 1] == ':')
-			cache_drop_prefix(c, key);
+			drop_prefix(l, kind, key);
 		break;
 	case DROP_SECOND:
 		(void)str_cut(key, ':', &rest);
 		mine.n = rest.n;
 		memcpy(text, rest.p, rest.n);
 		text[mine.n++] = US[0];
-		cache_drop_prefix(c, mine);
+		drop_prefix(l, kind, mine);
 		break;
 	case DROP_COMMAND:
-		cache_drop(c, key);
-		drop_events(c);
+		drop_key(l, kind, key);
+		drop_events(l, kind);
 		break;
 	case DROP_ALL:
-		cache_drop_prefix(c, STR_NONE);
+		drop_prefix(l, kind, STR_NONE);
 		break;
 	}
 }
@@ -731,6 +803,29 @@ static void count_notice(struct str table)
 	metric_add(&invalidations, i, 1);
 }
 
+static void watch(void *arg);
+
+/* Without notices an entry is only as good as it is young (router.md 18). */
+static void listening(struct lookup *l, bool yes)
+{
+	if (yes && !l->listening)
+		log_info(NULL, "notices_arrive", "changes are seen at once");
+	else if (!yes && l->listening)
+		log_warn(NULL, "notices_lost", "changes are seen within %d s", DEAF_TTL_MS / 1000);
+	l->listening = yes;
+	for (int k = 0; k < LOOKUP_KINDS; k++)
+		cache_cap_age(l->loader[k].cache, yes ? 0 : DEAF_TTL_MS);
+	timer_start(l->s, &l->watch, WATCH_MS, watch, l);
+}
+
+static void watch(void *arg)
+{
+	struct lookup *l = arg;
+
+	/* That it is back is told by the first notice, with which all is dropped. */
+	listening(l, l->listening && db_listening(l->db));
+}
+
 void lookup_invalidate(struct lookup *l, struct str notice)
 {
 	struct str key, table = str_cut(notice, ':', &key);
@@ -739,8 +834,9 @@ void lookup_invalidate(struct lookup *l, struct str notice)
 	count_notice(notice.n == 0 ? STR("all") : table);
 	for (size_t i = 0; i < ARRAY_LEN(notices); i++)
 		if (notice.n == 0 || str_eq(table, str_of(notices[i].table)))
-			drop(l->loader[notices[i].kind].cache, notice.n == 0 ? DROP_ALL : notices[i].drop,
-			     specs[notices[i].kind].fields, key);
+			drop(l, notices[i].kind, notice.n == 0 ? DROP_ALL : notices[i].drop, key);
+	if (notice.n == 0)
+		listening(l, true);
 }
 
 struct cache_item *lookup_get(struct lookup *l, enum lookup_kind kind, const struct str *fields, size_t n,
@@ -766,6 +862,8 @@ struct cache_item *lookup_get(struct lookup *l, enum lookup_kind kind, const str
 
 	struct cache_item *item = cache_peek(l->loader[kind].cache, key, ret_none);
 
+	metric_add(&requests,
+	           METRIC_AT(&requests, kind, item != NULL ? RESULT_HIT : *ret_none ? RESULT_NONE : RESULT_MISS), 1);
 	if (item != NULL || *ret_none)
 		return item;
 
@@ -776,14 +874,17 @@ struct cache_item *lookup_get(struct lookup *l, enum lookup_kind kind, const str
 	return NULL;
 }
 
-struct lookup *lookup_open(struct service *s, struct db *db)
+struct lookup *lookup_open(struct service *s, struct db *db, struct str redis_url, int redis_timeout_ms,
+                           struct err *err)
 {
 	struct lookup *l = XNEW(struct lookup);
+	struct store_kind kinds[LOOKUP_KINDS];
 
 	MAKE_A(l, LOOKUP_MAGIC);
 	l->s = s;
 	l->db = db;
 	list_init(&l->told);
+	service_on_turn(s, turn, l);
 	for (int k = 0; k < LOOKUP_KINDS; k++) {
 		struct loader *ld = &l->loader[k];
 		struct cache_spec c = specs[k].cache;
@@ -792,9 +893,17 @@ struct lookup *lookup_open(struct service *s, struct db *db)
 		ld->spec = &specs[k];
 		c.arg = ld;
 		ld->cache = cache_open(s, &c);
+		kinds[k] = (struct store_kind){ kind_names[k], specs[k].sql, c.ttl_ms, c.ttl_none_ms };
 	}
+	if (redis_url.n > 0) {
+		l->store = store_open(s, redis_url, redis_timeout_ms, kinds, LOOKUP_KINDS, err);
+		if (l->store == NULL) {
+			lookup_close(l);
+			return NULL;
+		}
+	}
+	listening(l, false);
 	ask_position(l);
-	service_on_turn(s, turn, l);
 	return l;
 }
 
@@ -807,6 +916,8 @@ void lookup_close(struct lookup *l)
 		return;
 	l->closing = true;
 	service_off_turn(l->s, turn, l);
+	timer_stop(&l->watch);
+	store_close(l->store);
 	(void)!err_set(&err, -ECANCELED, "closing");
 	for (int k = 0; k < LOOKUP_KINDS; k++) {
 		struct loader *ld = &l->loader[k];

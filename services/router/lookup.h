@@ -10,6 +10,7 @@
 #include "cache.h"
 #include "db.h"
 #include "envelope.h"
+#include "err.h"
 
 /* An entity of a monitored server: where something happened (router.md 6). */
 struct place {
@@ -66,7 +67,9 @@ enum lookup_kind { LOOKUP_PLACE, LOOKUP_ROUTES, LOOKUP_GRANTS, LOOKUP_PERSON, LO
 	LOOKUP_KINDS };
 
 struct lookup;
-struct lookup *lookup_open(struct service *s, struct db *db) RETURNS_NONNULL;
+/* redis_url: the caches' second level (lookup_store.h); "": none.  NULL, -EINVAL: no such URL. */
+struct lookup *lookup_open(struct service *s, struct db *db, struct str redis_url, int redis_timeout_ms,
+                           struct err *err) MUST_CHECK;
 void lookup_close(struct lookup *l);
 
 /* The value, or NULL with *ret_none true: there is none.  NULL and false: being loaded, again()
@@ -81,7 +84,8 @@ void lookup_close(struct lookup *l);
 struct cache_item *lookup_get(struct lookup *l, enum lookup_kind kind, const struct str *fields, size_t n,
                               bool *ret_none, void (*again)(void *arg), void *arg) MUST_CHECK;
 
-/* A notification of waddle_invalidate: "table" or "table:key".  STR_NONE: everything. */
+/* A notification of waddle_invalidate: "table" or "table:key".  STR_NONE: everything, notices
+ * arrive from now on.  While they do not, entries live 10 s and are read from the primary. */
 void lookup_invalidate(struct lookup *l, struct str notice);
 
 extern struct metric *const lookup_metrics[];

@@ -14,6 +14,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "positions.h"
+#include "redis.h"
 #include "service.h"
 
 enum { OUTBOUND_CONNS = 512 };
@@ -29,6 +30,10 @@ static const struct cfg_var vars[] = {
 	    "Responses taken from the broker and not finished.", .min = 1, .max = 65536),
 	CFG(struct router_settings, limit_keys, "LIMIT_KEYS", CFG_INT, "200000",
 	    "Rate limit windows kept in memory; others are read when needed.", .min = 1, .max = 10000000),
+	CFG(struct router_settings, redis_url, "REDIS_URL", CFG_SECRET, "",
+	    "Second level of the look-up caches, redis://[[user]:password@]host[:port][/database]; empty: none."),
+	CFG(struct router_settings, redis_timeout_ms, "REDIS_TIMEOUT", CFG_MS, "50ms",
+	    "How long Redis may take to answer before the database is asked.", .min = 1, .max = 5000),
 	CFG(struct router_settings, session_ttl_ms, "SESSION_TTL", CFG_MS, "3600s",
 	    "How long after its last use a session may still be answered.", .min = 1000, .max = 86400000),
 	CFG(struct router_settings, platforms, "PLATFORMS", CFG_STR, "twitch,discord,slack,kick,youtube,terminal",
@@ -97,7 +102,9 @@ static int start(struct service *s, struct err *err)
 	if (r->bus == NULL)
 		return err->code;
 	r->db = db_open(s, &conf);
-	r->lookup = lookup_open(s, r->db);
+	r->lookup = lookup_open(s, r->db, r->settings->redis_url, (int)r->settings->redis_timeout_ms, err);
+	if (r->lookup == NULL)
+		return err->code;
 	r->limits = limits_open(r);
 	r->partitions = partitions_open(r);
 	r->positions = positions_open(r);
@@ -107,6 +114,7 @@ static int start(struct service *s, struct err *err)
 	r->sweeper = sweeper_open(r);
 	r->coordination = coordination_open(r);
 	r->calls = calls_open(r);
+	r->standby = standby_open(r);
 	db_listen(r->db, "waddle_invalidate", changed, r);
 	r->intake = intake_open(r, err);
 	r->replies = r->intake != NULL ? replies_open(r, err) : NULL;
@@ -148,6 +156,7 @@ static void stop(struct service *s)
 	registrar_close(r->registrar);
 	sweeper_close(r->sweeper);
 	coordination_close(r->coordination);
+	standby_close(r->standby);
 	positions_close(r->positions);
 	lookup_close(r->lookup);
 	notices_close(r->notices);
@@ -160,6 +169,7 @@ static void stop(struct service *s)
 static struct metric *const *const metrics[] = {
 	intake_metrics, lookup_metrics, notice_metrics, dispatch_metrics, replies_metrics, deliveries_metrics, sweeper_metrics, api_keys_metrics,
 	coordination_metrics, call_metrics, call_send_metrics, fetch_metrics,
+	coordination_metrics, standby_metrics, redis_metrics,
 	partition_metrics, limits_metrics, window_metrics,
 	inbox_metrics,
 	cache_metrics, db_metrics, batch_metrics, bus_metrics, NULL,
@@ -170,7 +180,7 @@ int main(int argc, char **argv)
 	struct router_settings settings;
 	struct service s = {
 		.name = "router", .version = "1.0", .vars = vars, .settings = &settings,
-		.needs = NEEDS_DATABASE | NEEDS_KAFKA, .metrics = metrics,
+		.spares = (const char *const[]){ "redis", NULL }, .needs = NEEDS_DATABASE | NEEDS_KAFKA, .metrics = metrics,
 		.start = start, .drain = drain, .stop = stop, .priv = &router,
 	};
 

@@ -32,6 +32,8 @@
 enum { MAX_CANDIDATES = 32 };
 
 struct router_settings {
+	struct str redis_url;
+	int64_t redis_timeout_ms;
 	int64_t batch_rows, batches_in_flight, events_held, responses_held;
 	int64_t limit_keys;
 	int64_t session_ttl_ms;
@@ -62,6 +64,7 @@ struct router {
 	int64_t          began_mono_ms;
 	struct coordination *coordination;
 	struct deliveries *deliveries;  /* deliveries.h: what became of messages */
+	struct standby *standby;
 	struct positions *positions;    /* positions.h: read your writes */
 	struct guard     guard;         /* where URLs of users may lead (router.md 13) */
 	struct fetch_client *fetch;     /* addresses of users: FETCH_PUBLIC, guarded by the OUTBOUND_ settings */
@@ -247,6 +250,11 @@ void sweeper_search(struct sweeper *w, int64_t since_ms) NONNULL;
 enum swept_reason { SWEPT_TIMEOUT, SWEPT_QUEUE_TIMEOUT, SWEPT_UNREACHABLE };
 void sweeper_counted(enum swept_reason why, uint64_t n);
 void sweeper_close(struct sweeper *w);
+
+/* standby.c */
+struct standby *standby_open(struct router *r) RETURNS_NONNULL;
+void standby_close(struct standby *w);
+extern struct metric *const standby_metrics[];
 
 extern struct metric *const intake_metrics[], *const dispatch_metrics[], *const replies_metrics[],
 	*const sweeper_metrics[], *const call_metrics[], *const call_send_metrics[];
