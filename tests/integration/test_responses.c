@@ -10,7 +10,10 @@
 #include "stack.h"
 #include "str.h"
 
+#include <arpa/inet.h>
 #include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static struct stack st;
 static struct child *router, *other_router;
@@ -204,17 +207,88 @@ static int64_t stored(const struct run *r, const char *where)
 	               where);
 }
 
+/* A server that takes forms: keeps what it got, answers each the same. */
+static struct { int fd, port; pthread_t thread; pthread_mutex_t lock; char got[8][4096]; int n; } form_server = {
+	.lock = PTHREAD_MUTEX_INITIALIZER,
+};
+
+static void *serve_forms(void *arg)
+{
+	static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n"
+	                             "Content-Length: 28\r\n\r\n{\"response\":\"form received\"}";
+	int c;
+
+	(void)arg;
+	while ((c = accept(form_server.fd, NULL, NULL)) >= 0) {
+		char in[4096] = "";
+		size_t n = 0;
+		ssize_t r;
+		const char *head, *length;
+
+		while (n + 1 < sizeof in && (r = read(c, in + n, sizeof in - 1 - n)) > 0) {
+			n += (size_t)r;
+			in[n] = '\0';
+			head = strstr(in, "\r\n\r\n");
+			length = strcasestr(in, "content-length: ");
+			if (head != NULL && n >= (size_t)(head + 4 - in) +
+			    (length != NULL ? strtoul(length + strlen("content-length: "), NULL, 10) : 0))
+				break;
+		}
+		pthread_mutex_lock(&form_server.lock);
+		if (form_server.n < (int)ARRAY_LEN(form_server.got))
+			memcpy(form_server.got[form_server.n++], in, sizeof in);
+		pthread_mutex_unlock(&form_server.lock);
+		(void)!write(c, answer, sizeof answer - 1);
+		close(c);
+	}
+	return NULL;
+}
+
+static void form_server_open(void)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t n = sizeof at;
+
+	form_server.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(form_server.fd, (struct sockaddr *)&at, sizeof at), 0);
+	assert_int_equal(listen(form_server.fd, 8), 0);
+	assert_int_equal(getsockname(form_server.fd, (struct sockaddr *)&at, &n), 0);
+	form_server.port = ntohs(at.sin_port);
+	assert_int_equal(pthread_create(&form_server.thread, NULL, serve_forms, NULL), 0);
+}
+
+static void form_server_close(void)
+{
+	shutdown(form_server.fd, SHUT_RDWR);
+	pthread_join(form_server.thread, NULL);
+	close(form_server.fd);
+}
+
+static bool forms_came(void *arg)
+{
+	bool enough;
+
+	pthread_mutex_lock(&form_server.lock);
+	enough = form_server.n >= *(int *)arg;
+	pthread_mutex_unlock(&form_server.lock);
+	return enough;
+}
+
 static int up(void **state)
 {
-	static const char *const env[] = { "LOG_LEVEL=info", "SESSION_TTL=600s", NULL };
+	const char *env[] = { "LOG_LEVEL=info", "SESSION_TTL=600s", "OUTBOUND_ALLOW_HTTP=1", "OUTBOUND_ALLOW_CIDR=127.0.0.0/8",
+		NULL, NULL };
 	static const char registry[] =
 		"{\"name\":\"echo\",\"kind\":\"module\",\"version\":\"1.0\",\"instance\":\"i1\",\"status\":\"active\","
 		"\"heartbeat_at\":\"%s\",\"commands\":[{\"command\":\"echo\",\"prefix\":\"!\",\"timeout\":60},"
 		"{\"command\":\"slow\",\"prefix\":\"!\",\"timeout\":1}]}";
 	const char *const headers[] = { "ce_type: waddle.registry.v1", "ce_specversion: 1.0", NULL };
-	char *when = time_text(now_ms()), *body;
+	char *when = time_text(now_ms()), *body, *port;
 
 	(void)state;
+	form_server_open();
+	port = text_of("OUTBOUND_PORTS=%d", form_server.port);
+	env[4] = port;
 	stack_open(&st, "responses", STACK_SCHEMA);
 	for (size_t i = 0; i < ARRAY_LEN(topics); i++)
 		stack_topic_create(&st, topics[i], i == 0 ? 1 : 4);
@@ -245,6 +319,7 @@ static int up(void **state)
 	                "FROM commands c, entities e");
 	free(when);
 	free(body);
+	free(port);
 	return 0;
 }
 
@@ -259,6 +334,7 @@ static int down(void **state)
 	free(interaction);
 	free(collector);
 	stack_close(&st);
+	form_server_close();
 	return 0;
 }
 
@@ -571,8 +647,8 @@ static void sessions_and_forms_that_are_not_right_are_dead_letters(void **state)
 		{ "form", ",\"final\":true,\"form_fields\":[{\"name\":\"bad-twice\",\"type\":\"text\"},"
 		          "{\"name\":\"bad-twice\",\"type\":\"text\"}]" },
 		{ "form", ",\"final\":true,\"form_fields\":[{\"name\":\"bad-choice\",\"type\":\"radio\"}]" },
-		{ "media", ",\"final\":true,\"media_url\":\"http://bad-scheme.example.org\"" },
-		{ "media", ",\"final\":true,\"media_url\":\"https://127.0.0.1/bad-address\"" },
+		{ "media", ",\"final\":true,\"media_url\":\"ftp://bad-scheme.example.org\"" },
+		{ "media", ",\"final\":true,\"media_url\":\"https://10.0.0.1/bad-address\"" },
 		{ "dance", ",\"final\":true,\"chat_message\":\"bad-action\"" },
 		{ "ticker", ",\"final\":true,\"ticker_text\":\"bad-duration\",\"ticker_duration\":301" },
 	};
@@ -661,6 +737,104 @@ static void what_a_collector_reports_is_kept_with_the_response(void **state)
 	free(text);
 	free(sent);
 	free(refused);
+}
+
+/* Forms that come back --------------------------------------------------------------------------- */
+
+/* A user submits a form at this place; the event's id in id. */
+static void submit(int place, const struct run *form, int index, const char *user, const char *values, char id[80])
+{
+	static unsigned n;
+	const char *const headers[] = { "ce_type: waddle.event.v1", "ce_specversion: 1.0", NULL };
+	const struct place *at = &places[place];
+	char *when = time_text(now_ms()), *server = quoted(at->server), *body;
+
+	(void)snprintf(id, 80, "%s:form-%u-%llx", at->platform, n++, (unsigned long long)rnd_next());
+	body = text_of("{\"event_id\":\"%s\",\"platform\":\"%s\",\"server_id\":%s,\"channel_id\":\"%s\",\"entity\":\"%s\","
+	               "\"user\":{\"id\":\"%s\",\"name\":\"n\",\"roles\":[\"member\"]},\"message_type\":\"modal_submit\","
+	               "\"occurred_at\":\"%s\",\"received_at\":\"%s\",\"reply_ref\":\"modal\","
+	               "\"metadata\":{\"custom_id\":\"form:%s:%d\",\"values\":%s}}",
+	               id, at->platform, server, at->channel, at->address, user, when, when, form->execution, index, values);
+	probe_send(st.kafka, stack_topic(&st, "waddle.events"), -1, at->address, body, strlen(body), headers);
+	free(when);
+	free(server);
+	free(body);
+}
+
+static void wait_verdict(const char *event_id, const char *verdict)
+{
+	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM event_decisions WHERE event_id = '%s' AND verdict = '%s'", event_id,
+	             verdict);
+}
+
+#define FIELDS \
+	"\"form_fields\":[{\"name\":\"size\",\"type\":\"select\",\"label\":\"Size\",\"required\":true,\"options\":[\"S\",\"M\"]}," \
+	"{\"name\":\"why\",\"type\":\"text\"}]"
+
+/* section 15: without form_submit_url the module gets it; only what is whole, from where it belongs. */
+static void a_submitted_form_reaches_its_module(void **state)
+{
+	struct run r = run_command(DISCORD, "echo", 0);
+	char id[80], *command, *wanted;
+
+	(void)state;
+	respond(&r, 3, "form", ",\"final\":true,\"private\":true," FIELDS);
+	wait_mentions("waddle.outbound.discord", r.execution, 1);
+	submit(DISCORD, &r, 3, "7", "{\"size\":\"\",\"why\":\"no size\"}", id);
+	wait_verdict(id, "answered");
+	command = message_of("waddle.outbound.discord", "Please fill in: Size.", NULL);
+	has(command, "\"private\":true");
+	has(command, "\"user_id\":\"7\"");
+	free(command);
+	submit(SLACK, &r, 3, "7", "{\"size\":\"S\",\"why\":\"elsewhere\"}", id);
+	wait_verdict(id, "unknown_command");
+	submit(DISCORD, &r, 3, "8", "{\"size\":\"S\",\"why\":\"somebody else\"}", id);
+	wait_verdict(id, "unknown_command");
+	submit(DISCORD, &r, 4, "7", "{\"size\":\"S\",\"why\":\"no such form\"}", id);
+	wait_verdict(id, "unknown_command");
+	assert_int_equal(mentions("waddle.commands.echo", "\"form_submit\""), 0);
+	submit(DISCORD, &r, 3, "7", "{\"size\":\"M\",\"why\":\"it is whole\"}", id);
+	command = message_of("waddle.commands.echo", "it is whole", NULL);
+	wanted = text_of("\"event_id\":\"%s\"", id);
+	has(command, wanted);
+	has(command, "\"trigger\":\"interaction\"");
+	has(command, "\"command\":\"echo\",\"parameters\":[\"form_submit\",\"3\"]");
+	has(command, "\"values\":{\"size\":\"M\",\"why\":\"it is whole\"}");
+	free(command);
+	free(wanted);
+}
+
+/* router 47 (second half) */
+static void a_submitted_form_reaches_its_url_and_the_answer_its_channel(void **state)
+{
+	struct run r = run_command(DISCORD, "echo", 0);
+	char id[80], session[ID_TEXT], *more, *wanted, *out;
+	int two = 2;
+
+	(void)state;
+	more = text_of(",\"final\":true," FIELDS ",\"form_submit_url\":\"http://127.0.0.1:%d/take\","
+	               "\"form_callback_url\":\"http://127.0.0.1:%d/back\"", form_server.port, form_server.port);
+	respond(&r, 0, "form", more);
+	wait_mentions("waddle.outbound.discord", r.execution, 1);
+	submit(DISCORD, &r, 0, "8", "{\"size\":\"M\"}", id);
+	wait_verdict(id, "answered");
+	wait_for("form and callback", forms_came, &two, WAIT_MS);
+	has(form_server.got[0], "POST /take HTTP/1.1");
+	id_session(str_of(id), session);
+	wanted = text_of("webhook-id: %s", session);
+	has(form_server.got[0], wanted);
+	free(wanted);
+	wanted = text_of("{\"session_id\":\"%s\",\"execution_id\":\"%s\",\"user\":{\"id\":\"8\"", r.session, r.execution);
+	has(form_server.got[0], wanted);
+	free(wanted);
+	has(form_server.got[0], "\"values\":{\"size\":\"M\"}}");
+	has(form_server.got[1], "POST /back HTTP/1.1");
+	has(form_server.got[1], "\"status\":200,\"body\":\"{\\\"response\\\":\\\"form received\\\"}\"");
+	out = message_of("waddle.outbound.discord", "form received", NULL);
+	has(out, "\"entity\":\"discord:900:1\"");
+	assert_int_equal(stored(&r, "response_index = 1 AND chat_message = 'form received'"), 1);
+	free(out);
+	free(more);
 }
 
 /* Over HTTP --------------------------------------------------------------------------------------- */
@@ -921,6 +1095,8 @@ int main(void)
 		cmocka_unit_test(a_response_after_the_time_out_is_late_and_delivered),
 		cmocka_unit_test(a_session_is_renewed_once_a_minute),
 		cmocka_unit_test(what_a_collector_reports_is_kept_with_the_response),
+		cmocka_unit_test(a_submitted_form_reaches_its_module),
+		cmocka_unit_test(a_submitted_form_reaches_its_url_and_the_answer_its_channel),
 		cmocka_unit_test(a_posted_response_is_stored_and_sent_once),
 		cmocka_unit_test(a_posted_response_is_checked_in_order),
 		cmocka_unit_test(a_reader_waits_for_the_final_response),
