@@ -61,7 +61,7 @@ static void look(void *arg)
 	static unsigned i;
 
 	rules_scan_text(scan, (struct str){ texts[i++ % TEXTS], 500 });
-	if (rules_find(scan, arg, 5) != NULL)
+	if (rules_find(scan, arg, (struct rules_who){ 5, RULES_ANY_ACTION }) != NULL)
 		i++;
 }
 

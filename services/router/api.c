@@ -25,6 +25,7 @@ static const struct http_route *const tables[] = {
 	health_routes,
 	coordination_routes,
 	responses_routes,
+	rules_routes,
 };
 
 struct http_route *api_all_routes(void)

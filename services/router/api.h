@@ -13,6 +13,8 @@ extern const struct http_route events_routes[], commands_routes[], entities_rout
 	permissions_routes[], health_routes[],
 	coordination_routes[], responses_routes[];
 
+extern const struct http_route rules_routes[];
+
 struct api *api_open(struct router *r, struct err *err) MUST_CHECK;
 void api_drain(struct api *a);          /* NULL is fine, twice too */
 void api_close(struct api *a);          /* after db_close(): its last callbacks come here */

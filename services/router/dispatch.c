@@ -15,6 +15,7 @@
 #include "ids.h"
 #include "log.h"
 #include "metrics.h"
+#include "rules_hooks.h"
 #include "positions.h"
 #include "service.h"
 #include "sessions.h"
@@ -414,6 +415,8 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 		r = decisions_send(decided, tx);
 	if (r == 0)
 		r = limits_write(d->r->limits, tx, &t->works, t->mem);
+	if (r == 0)
+		r = rules_hooks_write(d->r->hooks, tx, &t->works, t->mem);
 	if (r == 0)
 		r = partition_guard(d->r->partitions, tx, &t->works, t->mem);
 	if (r != 0) {

@@ -15,6 +15,8 @@
 #include "metrics.h"
 #include "positions.h"
 #include "redis.h"
+#include "rules_hooks.h"
+#include "rules_store.h"
 #include "service.h"
 
 enum { OUTBOUND_CONNS = 512 };
@@ -61,6 +63,7 @@ static void changed(void *arg, struct str notice)
 
 	IS_A(r, ROUTER_MAGIC);
 	lookup_invalidate(r->lookup, notice);
+	rules_invalidate(r->rules, notice);
 	api_invalidate(r->api, notice);
 }
 
@@ -115,6 +118,10 @@ static int start(struct service *s, struct err *err)
 	r->coordination = coordination_open(r);
 	r->calls = calls_open(r);
 	r->standby = standby_open(r);
+	r->rules = rules_open(r, err);
+	if (r->rules == NULL)
+		return err->code;
+	r->hooks = rules_hooks_open(r);
 	db_listen(r->db, "waddle_invalidate", changed, r);
 	r->intake = intake_open(r, err);
 	r->replies = r->intake != NULL ? replies_open(r, err) : NULL;
@@ -132,6 +139,7 @@ static void drain(struct service *s)
 	api_drain(r->api);
 	intake_drain(r->intake);
 	calls_drain(r->calls);
+	rules_hooks_drain(r->hooks);
 	replies_drain(r->replies);
 	registrar_drain(r->registrar);
 }
@@ -145,8 +153,10 @@ static void stop(struct service *s)
 	api_drain(r->api);
 	calls_close(r->calls);
 	deliveries_close(r->deliveries);
+	rules_hooks_drain(r->hooks);
 	db_close(r->db);
 	fetch_close(r->fetch);
+	rules_hooks_close(r->hooks);
 	bus_close(r->bus);
 	api_close(r->api);
 	inbox_close(r->inbox);
@@ -158,6 +168,7 @@ static void stop(struct service *s)
 	coordination_close(r->coordination);
 	standby_close(r->standby);
 	positions_close(r->positions);
+	rules_close(r->rules);
 	lookup_close(r->lookup);
 	notices_close(r->notices);
 	partitions_close(r->partitions);
@@ -168,10 +179,11 @@ static void stop(struct service *s)
 
 static struct metric *const *const metrics[] = {
 	intake_metrics, lookup_metrics, notice_metrics, dispatch_metrics, replies_metrics, deliveries_metrics, sweeper_metrics, api_keys_metrics,
-	coordination_metrics, call_metrics, call_send_metrics, fetch_metrics,
+	call_metrics, call_send_metrics, fetch_metrics,
 	coordination_metrics, standby_metrics, redis_metrics,
 	partition_metrics, limits_metrics, window_metrics,
 	inbox_metrics,
+	rules_metrics, rules_act_metrics, rules_hooks_metrics,
 	cache_metrics, db_metrics, batch_metrics, bus_metrics, NULL,
 };
 

@@ -301,6 +301,8 @@ static bool rules(struct work *w)
 	if (which == RULES_NONE || !rules_any(w->r))
 		return to(w, STEP_EVENTS);
 	v = rules_apply(w);
+	if (w->loads > 0)
+		return false;           /* the rules of this place are on their way */
 	if (v == VERDICT_PENDING) {
 		if (!person(w))
 			return false;

@@ -61,6 +61,8 @@ struct router {
 	struct inbox    *inbox;
 	struct api      *api;
 	struct api_keys *keys;
+	struct rules    *rules;
+	struct rules_hooks *hooks;      /* webhooks of rules */
 	int64_t          began_mono_ms;
 	struct coordination *coordination;
 	struct deliveries *deliveries;  /* deliveries.h: what became of messages */
@@ -180,13 +182,14 @@ void decision_add(struct decisions *d, struct work *w);
 /* 0, also when there is nothing; else as db_tx_send(). */
 int  decisions_send(struct decisions *d, struct db_tx *tx) MUST_CHECK;
 
-/* rules*.c (until then: no_rules.c).  Pipeline: chat and app_mention for which no command enabled
+/* rules_act.c.  Pipeline: chat and app_mention for which no command enabled
  * here has the name; message_edit for warn, block and webhook. */
 
 /* Is there any active rule?  Asked for each chat message: must be cheap. */
 bool rules_any(const struct router *r);
 /* Fills w->rule and returns its verdict; PLAIN: none hits.  w->place is there.  PENDING: cannot
- * tell without the person (exempt_role): called again with w->person.  No effects, no counting:
+ * tell without the person (exempt_role): called again with w->person; or, with w->loads raised, the
+ * rules of this place are being loaded and intake_again() follows.  No effects, no counting:
  * the decision row counts the hit, once per event.  RULE_COMMAND: the pipeline looks w->rule.cmd
  * up and runs it with all checks, or makes it RULE_COMMAND_UNKNOWN. */
 enum verdict rules_apply(struct work *w);
@@ -257,6 +260,6 @@ void standby_close(struct standby *w);
 extern struct metric *const standby_metrics[];
 
 extern struct metric *const intake_metrics[], *const dispatch_metrics[], *const replies_metrics[],
-	*const sweeper_metrics[], *const call_metrics[], *const call_send_metrics[];
+	*const sweeper_metrics[], *const rules_act_metrics[], *const call_metrics[], *const call_send_metrics[];
 
 #endif

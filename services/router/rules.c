@@ -68,6 +68,7 @@ struct rules_scan {
 	const struct form      *form;
 	struct str              in;     /* text of the form */
 	int                     rank;
+	unsigned                actions;
 	int32_t                 best;
 	bool                   *hit;    /* all: what hit; NULL: only the best */
 	int32_t                *maybe;  /* regexes the database reported */
@@ -444,7 +445,9 @@ static struct str form_text(struct rules_scan *c, unsigned which)
 
 static bool spared(const struct rules_scan *c, int32_t i)
 {
-	return c->set->rule[i].exempt >= 0 && c->rank <= c->set->rule[i].exempt;
+	const struct rule *r = &c->set->rule[i];
+
+	return (r->exempt >= 0 && c->rank <= r->exempt) || (c->actions >> r->action & 1) == 0;
 }
 
 static void note(struct rules_scan *c, int32_t i)
@@ -584,11 +587,12 @@ void rules_scan_fit(struct rules_scan *c, struct rules_set *s)
 	s->fits = c;
 }
 
-static void search(struct rules_scan *c, const struct rules_set *s, int rank)
+static void search(struct rules_scan *c, const struct rules_set *s, struct rules_who who)
 {
 	ASSERT(s->fits == c);
 	c->set = s;
-	c->rank = rank;
+	c->rank = who.rank;
+	c->actions = who.actions;
 	c->best = NEVER;
 	note_all(c, s->any, s->n_any);
 	for (unsigned i = 0; i < FORMS; i++) {
@@ -605,20 +609,21 @@ static void search(struct rules_scan *c, const struct rules_set *s, int rank)
 	}
 }
 
-const struct rule *rules_find(struct rules_scan *c, const struct rules_set *s, int rank)
+const struct rule *rules_find(struct rules_scan *c, const struct rules_set *s, struct rules_who who)
 {
 	c->hit = NULL;
-	search(c, s, rank);
+	search(c, s, who);
 	return c->best != NEVER ? &s->rule[c->best] : NULL;
 }
 
-size_t rules_find_all(struct rules_scan *c, const struct rules_set *s, int rank, const struct rule **out, size_t max)
+size_t rules_find_all(struct rules_scan *c, const struct rules_set *s, struct rules_who who,
+                      const struct rule **out, size_t max)
 {
 	bool *hit = XNEW_N(bool, s->n + 1);
 	size_t n = 0;
 
 	c->hit = hit;
-	search(c, s, rank);
+	search(c, s, who);
 	c->hit = NULL;
 	for (size_t i = 0; i < s->n && n < max; i++)
 		if (hit[i])

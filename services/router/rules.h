@@ -47,12 +47,16 @@ void rules_scan_fit(struct rules_scan *c, struct rules_set *s) NONNULL;
 /* text: valid UTF-8 that stays until the next one. */
 void rules_scan_text(struct rules_scan *c, struct str text) NONNULL;
 
-/* The first rule of s that hits the text and does not spare rank (enum role); of several sets the
+/* Whose text it is, and which rules are asked. */
+struct rules_who { int rank; unsigned actions; };       /* enum role; 1u << enum rule_action */
+enum { RULES_ANY_ACTION = 15, RULES_NO_COMMANDS = 15 & ~(1 << RULE_COMMAND) };
+
+/* The first rule of s that hits the text and does not spare its author; of several sets the
  * smaller by rule_before() acts. */
-const struct rule *rules_find(struct rules_scan *c, const struct rules_set *s, int rank) NONNULL;
+const struct rule *rules_find(struct rules_scan *c, const struct rules_set *s, struct rules_who who) NONNULL;
 /* The first max that hit, in order; their number.  For dry runs. */
-size_t rules_find_all(struct rules_scan *c, const struct rules_set *s, int rank, const struct rule **out,
-                      size_t max) NONNULL;
+size_t rules_find_all(struct rules_scan *c, const struct rules_set *s, struct rules_who who,
+                      const struct rule **out, size_t max) NONNULL;
 bool rule_before(const struct rule *a, const struct rule *b) NONNULL;
 
 /* What a rule that hit the text compared it as; where, in bytes of that. */

@@ -33,7 +33,7 @@ static bool hits(struct rule r, struct str text)
 	s = rules_compile(own, 1, mem);
 	rules_scan_fit(scan, s);
 	rules_scan_text(scan, text);
-	found = rules_find(scan, s, 0);
+	found = rules_find(scan, s, (struct rules_who){ 5, RULES_ANY_ACTION });
 	if (found != NULL) {
 		struct rules_span at = rules_span(scan, found);
 

@@ -20,7 +20,7 @@ static const struct {
 	  "command_executions rate_limits "
 	  "stringmatch module_responses coordination coordination_claims service_accounts "
 	  "service_account_usage "
-	  "router_inbox router_partitions event_decisions sessions",
+	  "router_inbox router_partitions event_decisions sessions rule_calls",
 	  "communities identities community_members community_labels community_contexts" },
 	{ "waddle_collector_twitch",
 	  "twitch_tokens twitch_events twitch_activities twitch_dedupe twitch_outbox twitch_channels "

@@ -16,6 +16,7 @@
 #include <string.h>
 
 static struct rules_scan *scan;
+static const struct rules_who member = { ROLE_MEMBER, RULES_ANY_ACTION };
 
 static int up(void **state)
 {
@@ -59,7 +60,7 @@ static int64_t hit(const struct rules_set *s, const char *text)
 	const struct rule *r;
 
 	rules_scan_text(scan, str_of(text));
-	r = rules_find(scan, s, ROLE_MEMBER);
+	r = rules_find(scan, s, member);
 	return r != NULL ? r->id : 0;
 }
 
@@ -165,13 +166,13 @@ static void the_first_by_priority_and_id_acts(void **state)
 	assert_int_equal(hit(s, "bad"), 9);
 	assert_int_equal(hit(s, "so good"), 6);
 	assert_int_equal(hit(s, "else"), 7);
-	assert_int_equal(rules_find_all(scan, s, ROLE_MEMBER, found, 6), 1);
+	assert_int_equal(rules_find_all(scan, s, member, found, 6), 1);
 	rules_scan_text(scan, STR("bad"));
-	assert_int_equal(rules_find_all(scan, s, ROLE_MEMBER, found, 6), 5);
+	assert_int_equal(rules_find_all(scan, s, member, found, 6), 5);
 	for (size_t i = 0; i + 1 < 5; i++)
 		assert_true(rule_before(found[i], found[i + 1]));
 	assert_int_equal(found[1]->id, 3);
-	assert_int_equal(rules_find_all(scan, s, ROLE_MEMBER, found, 2), 2);
+	assert_int_equal(rules_find_all(scan, s, member, found, 2), 2);
 	rules_set_free(s);
 	/* Without the first, each of the others in turn. */
 	s = compiled(rules + 1, 5);
@@ -199,10 +200,24 @@ static void a_spared_rank_goes_on_to_the_next_rule(void **state)
 	assert_true(rules_set_has_exempt(s));
 	rules_scan_text(scan, STR("so bad"));
 	for (int rank = ROLE_OWNER; rank <= ROLE_MEMBER; rank++) {
-		const struct rule *r = rules_find(scan, s, rank);
+		const struct rule *r = rules_find(scan, s, (struct rules_who){ rank, RULES_ANY_ACTION });
 
 		assert_int_equal(r != NULL ? r->id : 0, want[rank]);
 	}
+	rules_set_free(s);
+}
+
+/* 78: an edit is asked about warn, block and webhook only. */
+static void rules_of_actions_that_are_not_asked_are_passed_over(void **state)
+{
+	const struct rule rules[] = {
+		RULE(1, RULE_CONTAINS, "bad", .action = RULE_COMMAND), RULE(2, RULE_REGEX, "b.d", .action = RULE_BLOCK),
+	};
+	struct rules_set *s = compiled(rules, 2);
+
+	(void)state;
+	assert_int_equal(hit(s, "bad"), 1);
+	assert_int_equal(rules_find(scan, s, (struct rules_who){ ROLE_MEMBER, RULES_NO_COMMANDS })->id, 2);
 	rules_set_free(s);
 }
 
@@ -358,6 +373,7 @@ int main(void)
 		cmocka_unit_test(normalised_rules_see_through_disguises),
 		cmocka_unit_test(the_first_by_priority_and_id_acts),
 		cmocka_unit_test(a_spared_rank_goes_on_to_the_next_rule),
+		cmocka_unit_test(rules_of_actions_that_are_not_asked_are_passed_over),
 		cmocka_unit_test(rules_that_can_never_act_are_refused_and_left_out),
 		cmocka_unit_test(spans_point_at_what_was_hit),
 		cmocka_unit_test(equal_rules_have_equal_prints),
