@@ -22,6 +22,8 @@ static const struct http_route *const tables[] = {
 	commands_routes,
 	entities_routes,
 	permissions_routes,
+	executions_routes,
+	explain_routes,
 	health_routes,
 	coordination_routes,
 	responses_routes,

@@ -9,9 +9,15 @@
 #include "router.h"
 
 /* The tables, each ended by a row without a method.  A new one also gets a line in api.c. */
-extern const struct http_route events_routes[], commands_routes[], entities_routes[],
-	permissions_routes[], health_routes[],
-	coordination_routes[], responses_routes[];
+extern const struct http_route permissions_routes[];
+extern const struct http_route health_routes[];
+extern const struct http_route coordination_routes[];
+extern const struct http_route responses_routes[];
+extern const struct http_route executions_routes[];
+extern const struct http_route explain_routes[];
+extern const struct http_route events_routes[];
+extern const struct http_route commands_routes[];
+extern const struct http_route entities_routes[];
 
 extern const struct http_route rules_routes[];
 
