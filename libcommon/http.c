@@ -27,9 +27,11 @@ METRIC_BY(refused, METRIC_COUNTER, "waddle_http_refused_total",
 METRIC(took, METRIC_HISTOGRAM, "waddle_http_request_seconds", "From the first byte to the answer.");
 METRIC(conns, METRIC_GAUGE, "waddle_http_connections", "Connections that are open.");
 
-/* Its rows are known when a listener opens; they stay, like every counter, until the process ends. */
-static struct metric by_route = { "waddle_http_route_total", "Requests answered, by route and class of status.",
-                                  METRIC_COUNTER, "route", NULL, NULL, 0, { { 0 } } };
+/* Its rows are known when a listener opens; they stay, like every counter, until the process ends.
+ * Named after the service: waddle_router_http_requests_total. */
+static char by_route_name[96];
+static struct metric by_route = { by_route_name, "Requests answered, by route and class of status.", METRIC_COUNTER,
+                                  "route", NULL, NULL, 0, { { "code", class_names, CLASSES }, { 0 } } };
 
 struct metric *const http_metrics[] = { &answers, &refused, &took, &conns, &by_route, NULL };
 
@@ -45,36 +47,37 @@ void http_observe(const struct http_req *r, int status)
 	metric_observe_us(&took, 0, clock_exact_us() - r->began_us);
 }
 
-/* One cell for each class: "POST /router/events 2xx".  Returns the first. */
+/* The first cell of "POST /router/events": one for each class follows. */
 static unsigned route_row(const char *method, const char *path)
 {
 	static char **values;
+	unsigned n = by_route.n_cells / CLASSES;
 	char *name = NULL;
-	unsigned at = 0;
+	int len = asprintf(&name, "%s%s%s", method, *path != '\0' ? " " : "", path);
 
-	for (unsigned kind = 0; kind < CLASSES; kind++) {
-		int n = asprintf(&name, "%s%s%s %s", method, *path != '\0' ? " " : "", path,
-		                 class_names[kind]);
-
-		ASSERT(n > 0);
-		if (kind == 0)
-			while (at < by_route.n_cells && strcmp(values[at], name) != 0)
-				at += CLASSES;
-		if (at + kind < by_route.n_cells) {
+	ASSERT(len > 0);
+	for (unsigned i = 0; i < n; i++)
+		if (strcmp(values[i], name) == 0) {
 			free(name);
-			continue;
+			return i * CLASSES;
 		}
-		values = xgrow(values, by_route.n_cells + 1, sizeof(*values));
-		values[by_route.n_cells] = name;
-		by_route.values = (const char *const *)values;
-		by_route.cells = xgrow(by_route.cells, by_route.n_cells + 1, sizeof(*by_route.cells));
-		by_route.cells[by_route.n_cells++] = (struct metric_cell){ 0 };
-	}
-	return at;
+	values = xgrow(values, n + 1, sizeof(*values));
+	values[n] = name;
+	by_route.values = (const char *const *)values;
+	by_route.cells = xgrow(by_route.cells, (size_t)(n + 1) * CLASSES, sizeof(*by_route.cells));
+	memset(&by_route.cells[n * CLASSES], 0, CLASSES * sizeof(*by_route.cells));
+	by_route.n_cells += CLASSES;
+	return n * CLASSES;
 }
 
 static void routes_metric(struct http *h)
 {
+	if (by_route_name[0] == '\0') {
+		(void)snprintf(by_route_name, sizeof(by_route_name), "waddle_%s_http_requests_total", h->service->name);
+		for (char *c = by_route_name; *c != '\0'; c++)
+			if (*c == '-')
+				*c = '_';
+	}
 	h->route_cells = XNEW_N(unsigned, h->n_paths + 1);
 	for (unsigned i = 0; i < h->n_paths; i++)
 		h->route_cells[i] = route_row(h->routes[i].method, h->routes[i].path);

@@ -761,8 +761,8 @@ static void what_was_answered_is_counted_by_route(void **state)
 
 	assert_int_equal(ask(f, GET("/nothing")), 404);
 	metric_text(http_metrics, &text);
-	assert_true(has((struct str){ text.p, text.n }, "waddle_http_route_total{route=\"GET /ping 2xx\"}"));
-	assert_true(has((struct str){ text.p, text.n }, "waddle_http_route_total{route=\"none 4xx\"}"));
+	assert_true(has((struct str){ text.p, text.n }, "waddle_test_http_requests_total{route=\"GET /ping\",code=\"2xx\"}"));
+	assert_true(has((struct str){ text.p, text.n }, "waddle_test_http_requests_total{route=\"none\",code=\"4xx\"}"));
 	buf_clear(&text);
 }
 
