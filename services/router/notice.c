@@ -121,38 +121,50 @@ static int hand_over(struct router *r, const struct notice *n, const char *topic
 	return envelope_send(r->bus, topic, n->outbound_key, &env, &out, sent, arg);
 }
 
+/* Counted against the 60 s; taken back with limit_give_back() when it could not be sent. */
+static struct str key_of(const struct notice *n, struct arena *mem)
+{
+	return arena_printf(mem, STR_FMT ":" STR_FMT ":" STR_FMT ":%d", STR_ARG(n->platform),
+	                    STR_ARG(n->user_id), STR_ARG(n->command), (int)n->verdict);
+}
+
+struct str notice_words(struct router *r, const struct notice *n, struct arena *mem)
+{
+	struct config conf = { 0 };
+	struct err err = { 0 };
+
+	if (!notice_told(n->verdict, n->asked, n->platform))
+		return STR_NONE;
+	/* What nobody can read replaces nothing. */
+	if (n->config.n > 0 && js_decode(n->config, config_fields, &conf, mem, &err) != 0)
+		conf = (struct config){ 0 };
+	if (!n->asked && (conf.silent || limit_take(r->notices->limit, key_of(n, mem),
+	                                            (struct limit_rule){ 1, ONCE_MS }, clock_unix_ms()) > 0))
+		return STR_NONE;
+	metric_add(&told, n->verdict, 1);
+	return words(n, &conf, mem);
+}
+
 int notice_send(struct router *r, const struct notice *n, bus_sent *sent, void *arg)
 {
 	struct arena *mem;
-	struct config conf = { 0 };
-	struct err err = { 0 };
-	struct str topic, key;
+	struct str topic, text;
 	int e = 0;
 
 	if (!notice_told(n->verdict, n->asked, n->platform))
 		return 0;
 	mem = arena_new(4096, 1 << 20);
 	topic = arena_printf(mem, "waddle.outbound." STR_FMT, STR_ARG(n->platform));
-	key = arena_printf(mem, STR_FMT ":" STR_FMT ":" STR_FMT ":%d", STR_ARG(n->platform),
-	                   STR_ARG(n->user_id), STR_ARG(n->command), (int)n->verdict);
-	/* What nobody can read replaces nothing. */
-	if (n->config.n > 0 && js_decode(n->config, config_fields, &conf, mem, &err) != 0)
-		conf = (struct config){ 0 };
-	if (topics_find(topic.p) == NULL || (conf.silent && !n->asked))
-		goto none;
-	if (!n->asked && limit_take(r->notices->limit, key, (struct limit_rule){ 1, ONCE_MS }, clock_unix_ms()) > 0)
-		goto none;
-	e = hand_over(r, n, topic.p, words(n, &conf, mem), sent, arg);
-	if (e == -EAGAIN && !n->asked)
-		limit_give_back(r->notices->limit, key);
-	if (e != 0 && e != -EAGAIN) {
-		log_rarely(10000, L_WARN, NULL, "notice_dropped", "%s: %d", topic.p, e);
-		e = 0;                  /* no such topic, too large: the command itself is settled */
-	} else if (e == 0) {
-		metric_add(&told, n->verdict, 1);
-		e = 1;
+	text = topics_find(topic.p) != NULL ? notice_words(r, n, mem) : STR_NONE;
+	if (text.n > 0) {
+		e = hand_over(r, n, topic.p, text, sent, arg);
+		if (e == -EAGAIN && !n->asked)
+			limit_give_back(r->notices->limit, key_of(n, mem));
+		else if (e != 0)
+			log_rarely(10000, L_WARN, NULL, "notice_dropped", "%s: %d", topic.p, e);
+		/* No such topic, too large: the command itself is settled. */
+		e = e == 0 ? 1 : e == -EAGAIN ? e : 0;
 	}
-none:
 	arena_free(mem);
 	return e;
 }

@@ -35,6 +35,9 @@ bool notice_told(enum verdict v, bool asked, struct str platform);
  * -EAGAIN: the local queue is full.  Everything is copied. */
 int  notice_send(struct router *r, const struct notice *n, bus_sent *sent, void *arg) MUST_CHECK;
 
+/* The text alone, for who sends it himself: copied to mem, counted, STR_NONE when none is due. */
+struct str notice_words(struct router *r, const struct notice *n, struct arena *mem) MUST_CHECK;
+
 extern struct metric *const notice_metrics[];
 
 #endif

@@ -262,6 +262,19 @@ static struct str text(struct reply *y, const struct db_result *res, int row, in
 	return db_null(res, row, col) ? STR_NONE : arena_str(y->mem, db_str(res, row, col));
 }
 
+/* What the user is told of a failure (router.md 9); STR_NONE: nothing. */
+static struct str excuse(struct reply *y, const struct home *home, const struct db_result *res, int row)
+{
+	int type = js_name(message_type_names, db_str(res, row, OUT_TYPE));
+	struct notice n = {
+		.verdict = VERDICT_MODULE_FAILED, .asked = type >= MSG_SLASH && type <= MSG_SELECT,
+		.command = home->command.n > 0 ? home->command : STR("That"), .why = y->resp.error_message,
+		.platform = home->platform, .user_id = home->user_id, .config = db_str(res, row, OUT_CONFIG),
+	};
+
+	return notice_words(y->p->r, &n, y->mem);
+}
+
 static void plan(struct reply *y, const struct db_result *res, int row)
 {
 	struct home home = {
@@ -280,6 +293,14 @@ static void plan(struct reply *y, const struct db_result *res, int row)
 	y->n_sent = y->unacked = 0;
 	if (y->lsn != 0)
 		positions_saw(y->p->r->positions, home.community_id, y->lsn);
+	if (!y->resp.success && y->resp.chat_message.n == 0 && y->resp.final) {
+		struct response told = y->resp;
+
+		told.error_message = excuse(y, &home, res, row);
+		told.final = told.error_message.n > 0;          /* else nothing is said */
+		fanout_plan(&told, &home, y->mem, &y->fan);
+		return;
+	}
 	fanout_plan(&y->resp, &home, y->mem, &y->fan);
 }
 

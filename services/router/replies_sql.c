@@ -13,11 +13,17 @@
 	"module_name, success, final, response_action, response_data, chat_message, error_message, " \
 	"processing_time_ms, private, session_id, settles, whole, at)"
 
+/* A failure without a word of its own: the user gets a notice, in the channel's words. */
+#define FAILED(t) "NOT " t ".success AND coalesce(" t ".chat_message, '') = ''"
+#define CONFIG \
+	"CASE WHEN " FAILED("f") " THEN jsonb_strip_nulls(jsonb_build_object('messages', n.config->'messages', " \
+	"'silent', n.config->'silent'))::text END"
+
 #define FOUND "x.*, e.next_id, e.next_module, e.created_at, e.entity_id, e.community_id, e.user_id, e.event_id, " \
 	"e.trace_id, e.reply_ref, e.request_payload #>> '{event_data,message_id}' AS message_id, " \
 	"coalesce(e.response_status = 504 AND e.completed_at < now(), false) AS late, " \
-	"CASE WHEN NOT x.success AND coalesce(x.chat_message, '') = '' AND coalesce(x.error_message, '') = '' " \
-	"THEN concat(e.request_payload->>'prefix', e.request_payload->>'command') END AS command"
+	"CASE WHEN " FAILED("x") " THEN concat(e.request_payload->>'prefix', e.request_payload->>'command') END AS command, " \
+	"CASE WHEN " FAILED("x") " THEN e.request_payload->>'message_type' END AS message_type"
 
 /* What a response keeps beside the columns of every kind; of chat it is NULL throughout. */
 #define KINDS \
@@ -76,7 +82,7 @@
 	"ON CONFLICT (execution_id, response_index, created_at) DO NOTHING RETURNING 1)" MORE_ \
 	" SELECT f.i, n.address, n.platform, n.server_id, n.channel_id, f.user_id, f.reply_ref, f.message_id, " \
 	"f.community_id, coalesce(n.config->>'bot_account_id', n.channel_id), f.event_id, f.trace_id, f.created_at, " \
-	"f.late, f.command, " OVERLAY ", (SELECT count(*) FROM kept), " TOLD \
+	"f.late, f.command, " OVERLAY ", (SELECT count(*) FROM kept), " TOLD ", f.message_type, " CONFIG \
 	" FROM f JOIN entities n ON n.entity_id = f.entity_id ORDER BY f.i"
 
 const char *const replies_store_sql[PASS_WHY] = {

@@ -27,6 +27,7 @@ static const char *say(struct said e)
 {
 	static char ids[16][100];
 	static unsigned n;
+	static time_t first;
 	char *id = ids[n % 16], when[32], server[300] = "null", channel[300];
 	const char *entity = e.entity != NULL ? e.entity : TWITCH, *colon = strchr(entity, ':');
 	const char *second = strchr(colon + 1, ':'), *user = e.user != NULL ? e.user : "7";
@@ -37,6 +38,10 @@ static const char *say(struct said e)
 	struct tm tm;
 
 	clock_gettime(CLOCK_REALTIME, &t);
+	if (first == 0)
+		first = t.tv_sec;
+	if (e.id != NULL)               /* may be delivered again: it was received once */
+		t.tv_sec = first;
 	gmtime_r(&t.tv_sec, &tm);
 	(void)strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S.000Z", &tm);
 	if (e.id != NULL)
