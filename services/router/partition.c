@@ -206,8 +206,9 @@ int partition_guard(struct partitions *p, struct db_tx *tx, const struct list *w
 		const struct work *w = CONTAINER_OF(pos, struct work, node);
 
 		in[w->m->at.partition] = true;
-		if (w->unacked > 0 && w->ev.received_at_ms < oldest_ms)
-			oldest_ms = w->ev.received_at_ms;
+		for (size_t i = 0; i < w->n_cand; i++)
+			if (w->cand[i].verdict == VERDICT_PENDING && w->ev.received_at_ms < oldest_ms)
+				oldest_ms = w->ev.received_at_ms;
 	}
 	if (oldest_ms < p->lower_ms)
 		p->lower_ms = oldest_ms;
