@@ -1,6 +1,7 @@
 /* call.h - executions that are HTTP requests: what the files of the caller share (router.md 11).
  *
- *      call.c         which row is called when: leases, slots, order, the search for orphans
+ *      call.c         which row is called when: slots, order, the search for rows without a caller
+ *      call_row.c     the lease, the repetitions, the response
  *      call_send.c    one attempt: request, headers, signatures; activations of OpenWhisk
  *      call_answer.c  what came back, as a response
  *
@@ -38,7 +39,8 @@ struct call_end {
 	struct str        detail;       /* for the operator: row and log, never chat */
 };
 
-enum call_state { CALL_WAITING, CALL_CLAIMING, CALL_TRYING, CALL_PAUSED, CALL_RECORDING, CALL_SENDING, CALL_STATES };
+enum call_state { CALL_WAITING, CALL_CLAIMING, CALL_TRYING, CALL_PAUSED, CALL_RECORDING, CALL_SENDING,
+                  CALL_RELEASING, CALL_STATES };
 
 struct call {
 	unsigned         magic;
@@ -62,6 +64,7 @@ struct call {
 	struct str       secret[2];
 	size_t           n_secrets;
 	bool             asked;         /* the breaker: a report is due */
+	bool             released;      /* its request was cut off to give the row back */
 
 	struct fetch_job *job;
 	struct timer     timer;
@@ -80,7 +83,7 @@ struct calls {
 	size_t            n, n_waiting, n_running;
 	struct hash_table ids, slots;
 	struct breaker   *breaker;
-	struct timer      sweep;
+	struct timer      sweep, late;
 	bool              sweeping, closing, pump_soon;
 	uint64_t          sweeps;
 };
@@ -88,8 +91,16 @@ enum { CALLS_MAGIC = 0x40073412 };
 
 /* call_send.c: one attempt; call_tried() follows, never from inside. */
 void call_try(struct call *c);
+
 /* call.c */
+void call_move(struct call *c, enum call_state to);
+void call_gone(struct call *c);
+
+/* call_row.c */
+void call_claim(struct call *c);
 void call_tried(struct call *c);
+/* A draining process gives it back: another replica calls again, at once. */
+void call_release(struct call *c);
 
 /* call_answer.c: end and resp of c from a whole answer.  polled: an activation's result, one level down. */
 void call_answer(struct call *c, int status, struct str type, bool function_error, struct str body, bool polled);

@@ -53,7 +53,8 @@ static bool as_text(struct call *c, struct str json, struct str *ret)
 /* The fields of a response but for those that only the row can know. */
 static const struct js_field *own_fields(void)
 {
-	static const char *const known[] = { "execution_id", "session_id", "module_name", "response_index", "final" };
+	static const char *const known[] = { "execution_id", "session_id", "module_name", "response_index",
+		                             "final" };
 	static struct js_field table[FIELDS_MAX];
 	size_t n = 0;
 
@@ -179,8 +180,11 @@ void call_answer(struct call *c, int status, struct str type, bool function_erro
 	if (status < 200 || status > 299 || function_error) {
 		c->end.outcome = CALL_MODULE_FAILED;
 		c->end.again = status == 429 || status == 503;
-		c->end.detail = arena_printf(c->mem, status < 300 ? "the function failed" :
-		                             status < 400 ? "HTTP %d, redirects are not followed" : "HTTP %d", status);
+		c->end.detail = arena_printf(c->mem,
+		                             status < 300 ? "the function failed" :
+		                             status < 400 ? "HTTP %d, redirects are not followed" :
+		                                            "HTTP %d",
+		                             status);
 	} else if (body.n > 0 && is_type(type, STR("text/plain")) && !polled) {
 		from_text(c, body);
 	} else if (body.n > 0) {
@@ -202,8 +206,9 @@ void call_failed(struct call *c)
 	/* A platform without private messages says it in the channel (router.md 9). */
 	c->resp = (struct response){ .private = !str_eq(c->platform, STR("twitch")) };
 	c->resp.ticker_duration = 10;
-	c->resp.error_message = arena_printf(c->mem, STR_FMT STR_FMT "%s", STR_ARG(c->prefix), STR_ARG(c->command),
-	                                     silent ? " did not answer in time." : " failed.");
+	c->resp.error_message =
+		arena_printf(c->mem, STR_FMT STR_FMT "%s", STR_ARG(c->prefix), STR_ARG(c->command),
+	                     silent ? " did not answer in time." : " failed.");
 	c->says = false;
 	who(c);
 }

@@ -83,12 +83,14 @@ static void sign_for_aws(struct call *c, struct lines *l, struct str url, struct
 	struct url u;
 	size_t n = 0;
 
-	if (c->type != ENDPOINT_LAMBDA || key.access_key.n == 0 || key.secret_key.n == 0 || key.region.n == 0 ||
-	    url_split(url, &u) != 0)
+	if (c->type != ENDPOINT_LAMBDA || key.access_key.n == 0 || key.secret_key.n == 0 ||
+	    key.region.n == 0 || url_split(url, &u) != 0)
 		return;
 	clock_text(clock_unix_ms(), at);        /* 2015-08-30T12:36:00.000Z */
-	date = arena_printf(c->mem, "%.4s%.2s%.2sT%.2s%.2s%.2sZ", at, at + 5, at + 8, at + 11, at + 14, at + 17);
-	value = u.port == (u.https ? 443 : 80) ? u.host : arena_printf(c->mem, STR_FMT ":%u", STR_ARG(u.host), u.port);
+	date = arena_printf(c->mem, "%.4s%.2s%.2sT%.2s%.2s%.2sZ", at, at + 5, at + 8, at + 11, at + 14,
+	                    at + 17);
+	value = u.port == (u.https ? 443 : 80) ? u.host :
+	                                         arena_printf(c->mem, STR_FMT ":%u", STR_ARG(u.host), u.port);
 	h[n++] = (struct url_pair){ STR("host"), value };
 	h[n++] = (struct url_pair){ STR("x-amz-date"), date };
 	line(l, arena_printf(c->mem, "X-Amz-Date: " STR_FMT, STR_ARG(date)));
@@ -110,7 +112,8 @@ static void headers(struct call *c, struct lines *l, struct str url, struct str 
 	line(l, STR("X-WaddleBot-Source: router"));
 	line(l, STR("X-WaddleBot-Type: community-interaction"));
 	if (c->trace_id.n == 32)
-		line(l, arena_printf(c->mem, "traceparent: 00-" STR_FMT "-%.16s-01", STR_ARG(c->trace_id), c->trace_id.p));
+		line(l, arena_printf(c->mem, "traceparent: 00-" STR_FMT "-%.16s-01", STR_ARG(c->trace_id),
+		                     c->trace_id.p));
 	if (body.n > 0 && !has_header(c, STR("Content-Type")))
 		line(l, STR("Content-Type: application/json"));
 	for (size_t i = 0; i < c->n_headers; i++)
@@ -119,7 +122,8 @@ static void headers(struct call *c, struct lines *l, struct str url, struct str 
 			                     STR_ARG(c->header[i].value)));
 	if (c->n_secrets == 0) {
 		line(l, arena_printf(c->mem, "webhook-id: %s", c->id));
-	} else if (sign_webhook(c->secret, c->n_secrets, str_of(c->id), clock_unix_ms() / 1000, body, c->mem, sig) != 0) {
+	} else if (sign_webhook(c->secret, c->n_secrets, str_of(c->id), clock_unix_ms() / 1000, body, c->mem,
+	                        sig) != 0) {
 		(void)!err_set(err, -EINVAL, "its signing secret is none");
 	} else {
 		for (size_t i = 0; i < SIGN_HEADERS; i++)
@@ -146,7 +150,8 @@ static struct str url_of(struct call *c)
 	buf_add(&b, base);
 	if (c->type == ENDPOINT_OPENWHISK && memchr(base.p, '?', base.n) == NULL)
 		buf_add(&b, STR("?blocking=true&result=true"));
-	if (!has_body(c) && b.n > 0 && js_decode(c->body, envelope_fields[ENV_COMMAND], &m, c->mem, &err) == 0) {
+	if (!has_body(c) && b.n > 0 &&
+	    js_decode(c->body, envelope_fields[ENV_COMMAND], &m, c->mem, &err) == 0) {
 		add_pair(&b, "execution_id", m.execution_id);
 		add_pair(&b, "session_id", m.session_id);
 		add_pair(&b, "command", m.command);
@@ -214,8 +219,8 @@ static bool activated(struct call *c, const struct fetch_result *res)
 	actions = memmem(base.p, base.n, "/actions/", 9);
 	if (actions == NULL)
 		return false;
-	c->activation = arena_printf(c->mem, "%.*s/activations/" STR_FMT "/result", (int)(actions - base.p), base.p,
-	                             STR_ARG(a.activationId));
+	c->activation = arena_printf(c->mem, "%.*s/activations/" STR_FMT "/result", (int)(actions - base.p),
+	                             base.p, STR_ARG(a.activationId));
 	return c->activation.p != NULL;
 }
 
@@ -229,6 +234,10 @@ static void answered(void *arg, const struct fetch_result *res, const struct err
 
 	IS_A(c, CALL_MAGIC);
 	c->job = NULL;
+	if (c->released || c->calls->closing) {
+		call_tried(c);
+		return;
+	}
 	if (polled && ((err != NULL && err_kind(err) != ERR_DENIED) || (res != NULL && res->status == 404)) &&
 	    clock_mono_ms() + POLL_MS < c->try_mono_ms) {
 		poll_later(c);                  /* not there yet, or not this time */
@@ -240,10 +249,13 @@ static void answered(void *arg, const struct fetch_result *res, const struct err
 		poll_later(c);
 		return;
 	} else if (polled && res->status == 404) {
-		c->end = (struct call_end){ .outcome = CALL_TIMEOUT, .again = true, .detail = STR("no result in time") };
+		c->end = (struct call_end){ .outcome = CALL_TIMEOUT,
+			                    .again = true,
+			                    .detail = STR("no result in time") };
 	} else {
 		call_answer(c, res->status, res->header(res, "Content-Type"),
-		            c->type == ENDPOINT_LAMBDA && res->header(res, "X-Amz-Function-Error").n > 0, res->body, polled);
+		            c->type == ENDPOINT_LAMBDA && res->header(res, "X-Amz-Function-Error").n > 0,
+		            res->body, polled);
 		if (c->end.again && str_int(res->header(res, "Retry-After"), 0, 86400, &wait_s) == 0)
 			c->end.wait_ms = (wait_s < RETRY_AFTER_MAX_S ? wait_s : RETRY_AFTER_MAX_S) * 1000;
 	}

@@ -179,7 +179,7 @@ static void stop(struct service *s)
 
 static struct metric *const *const metrics[] = {
 	intake_metrics, lookup_metrics, notice_metrics, dispatch_metrics, replies_metrics, deliveries_metrics, sweeper_metrics, api_keys_metrics,
-	call_metrics, call_send_metrics, fetch_metrics,
+	call_metrics, call_row_metrics, call_send_metrics, fetch_metrics,
 	coordination_metrics, standby_metrics, redis_metrics,
 	partition_metrics, limits_metrics, window_metrics,
 	inbox_metrics,

@@ -260,6 +260,7 @@ void standby_close(struct standby *w);
 extern struct metric *const standby_metrics[];
 
 extern struct metric *const intake_metrics[], *const dispatch_metrics[], *const replies_metrics[],
-	*const sweeper_metrics[], *const rules_act_metrics[], *const call_metrics[], *const call_send_metrics[];
+	*const sweeper_metrics[], *const rules_act_metrics[], *const call_metrics[], *const call_send_metrics[],
+	*const call_row_metrics[];
 
 #endif

@@ -34,7 +34,8 @@ static int sign_one(struct str secret, const struct str *parts, size_t n, struct
 	size_t key_n = 0;
 	int r;
 
-	if (!str_starts(secret, str_of(scheme)) || crypto_unbase64(BASE64, coded, key, sizeof key, &key_n) != 0)
+	if (!str_starts(secret, str_of(scheme)) ||
+	    crypto_unbase64(BASE64, coded, key, sizeof key, &key_n) != 0)
 		return -EINVAL;
 	r = crypto_hmac((struct str){ (const char *)key, key_n }, parts, n, mac);
 	crypto_wipe(key, sizeof key);

@@ -156,9 +156,10 @@ int sign_aws(const struct aws *key, const char *method, const struct url *u, con
 		text = arena_printf(mem, "AWS4-HMAC-SHA256\n" STR_FMT "\n" STR_FMT "\n%s", STR_ARG(date),
 		                    STR_ARG(scope), hash);
 		r = signature(key, day, text, hash, mem);
-		*ret = arena_printf(mem, "AWS4-HMAC-SHA256 Credential=" STR_FMT "/" STR_FMT
-		                    ", SignedHeaders=" STR_FMT ", Signature=%s", STR_ARG(key->access_key),
-		                    STR_ARG(scope), STR_ARG(names), hash);
+		*ret = arena_printf(mem,
+		                    "AWS4-HMAC-SHA256 Credential=" STR_FMT "/" STR_FMT
+		                    ", SignedHeaders=" STR_FMT ", Signature=%s",
+		                    STR_ARG(key->access_key), STR_ARG(scope), STR_ARG(names), hash);
 		if (r == 0 && ret->p == NULL)
 			r = -ENOBUFS;
 	}

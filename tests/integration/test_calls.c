@@ -22,6 +22,7 @@ struct seen { char path[64], id[40]; struct str text; };        /* a whole reque
 
 static struct stack st;
 static struct child *router;
+static const char *const *env;
 static struct service loop;
 static struct raw_server server;
 static struct timer tick;
@@ -80,7 +81,8 @@ static struct str body_of(const struct seen *s)
 
 static void say(struct raw_conn *c, const char *status, const char *headers, const char *body)
 {
-	char *text = text_of("HTTP/1.1 %s\r\n%sContent-Length: %zu\r\n\r\n%s", status, headers, strlen(body), body);
+	char *text = text_of("HTTP/1.1 %s\r\n%sContent-Length: %zu\r\n\r\n%s", status, headers, strlen(body),
+	                     body);
 
 	raw_say(c, str_of(text));
 	free(text);
@@ -142,17 +144,19 @@ static void serve(struct raw_server *srv, struct raw_conn *c)
 		static char chunk[1 << 20];
 
 		memset(chunk, 'x', sizeof chunk);
-		raw_say(c, STR("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1073741824\r\n\r\n"));
+		raw_say(c, STR("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: "
+		               "1073741824\r\n\r\n"));
 		raw_say(c, (struct str){ chunk, sizeof chunk });
 		raw_say(c, (struct str){ chunk, sizeof chunk });
 	} else if (strcmp(s->path, "/drip") == 0) {
-		raw_say(c, STR("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100000\r\n\r\n"));
+		raw_say(c,
+		        STR("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100000\r\n\r\n"));
 	} else if (strcmp(s->path, "/ns/activations/0123abcd/result") == 0) {
 		if (requests_to(s->path) == 1)
 			say(c, "404 Not Found", json, "{\"error\":\"not yet\"}");
 		else
 			say(c, "200 OK", json, "{\"result\":{\"response\":\"from whisk\"},\"success\":true}");
-	} else if (strcmp(s->path, "/killed") == 0 && gate_open) {
+	} else if ((strcmp(s->path, "/killed") == 0 || strcmp(s->path, "/left") == 0) && gate_open) {
 		say(c, "200 OK", json, "{\"response\":\"after all\"}");
 	} else if (strcmp(s->path, "/gate") == 0) {
 		gate_most = ++gate_now > gate_most ? gate_now : gate_most;
@@ -186,7 +190,8 @@ static bool has_come(void *arg)
 {
 	const struct wanted *w = arg;
 
-	return w->path != NULL ? (int64_t)requests_to(w->path) >= w->n : sql_int(st.sql, "%s", w->statement) >= w->n;
+	return w->path != NULL ? (int64_t)requests_to(w->path) >= w->n :
+	                         sql_int(st.sql, "%s", w->statement) >= w->n;
 }
 
 static void wait_requests(const char *path, int64_t n)
@@ -207,8 +212,10 @@ PRINTF(2, 3) static void wait_sql(int64_t n, const char *fmt, ...)
 	(void)vsnprintf(statement, sizeof statement, fmt, ap);
 	va_end(ap);
 	if (!service_run(&loop, has_come, &w, WAIT_MS)) {
-		char *rows = sql_rows(st.sql, "SELECT command_id, status, response_status, retry_count, error_message, sent_at, "
-		                      "lease_until FROM command_executions ORDER BY created_at DESC LIMIT 5");
+		char *rows = sql_rows(
+			st.sql,
+			"SELECT command_id, status, response_status, retry_count, error_message, sent_at, "
+			"lease_until FROM command_executions ORDER BY created_at DESC LIMIT 5");
 
 		harness_fail("not in time: %s\n%s", statement, rows);
 	}
@@ -251,12 +258,18 @@ static int64_t command(const char *name, const char *type, const char *method, c
 	char *at = url[0] == '/' ? text_of("http://127.0.0.1:%d%s", server.port, url) : text_of("%s", url);
 	int64_t id;
 
-	sql_run(st.sql, "INSERT INTO commands (command, prefix, location, location_url, type, method, timeout, module_id, "
-	        "headers) VALUES ('%s', '#', 'community', '%s', '%s', '%s', %d, 'post', '{\"X-Own\":\"1\",\"Host\":\"evil\"}')",
+	sql_run(st.sql,
+	        "INSERT INTO commands (command, prefix, location, location_url, type, method, timeout, "
+	        "module_id, "
+	        "headers) VALUES ('%s', '#', 'community', '%s', '%s', '%s', %d, 'post', "
+	        "'{\"X-Own\":\"1\",\"Host\":\"evil\"}')",
 	        name, at, type, method, timeout_s);
 	id = sql_int(st.sql, "SELECT id FROM commands WHERE command = '%s'", name);
-	sql_run(st.sql, "INSERT INTO command_permissions (command_id, entity_id) SELECT %lld, entity_id FROM entities "
-	        "WHERE address = 'twitch:1001'", (long long)id);
+	sql_run(st.sql,
+	        "INSERT INTO command_permissions (command_id, entity_id) SELECT %lld, entity_id FROM "
+	        "entities "
+	        "WHERE address = 'twitch:1001'",
+	        (long long)id);
 	free(at);
 	return id;
 }
@@ -282,7 +295,7 @@ static void seal_at(int64_t id, const char *column, const char *place_column, co
 static void seal(int64_t id, const char *column, const char *secret) { seal_at(id, column, column, secret); }
 
 /* Its event id; a text that lives on. */
-static const char *say_command(const char *text)
+static const char *say_in(const char *channel, const char *text)
 {
 	static char ids[64][48];
 	static unsigned n;
@@ -296,37 +309,46 @@ static const char *say_command(const char *text)
 	id_random(uuid);
 	(void)snprintf(id, sizeof ids[0], "twitch:%s", uuid);
 	n++;
-	body = text_of("{\"event_id\":\"%s\",\"dedupe_key\":\"d:%s\",\"platform\":\"twitch\",\"channel_id\":\"1001\","
-	               "\"entity\":\"twitch:1001\",\"user\":{\"id\":\"7\",\"name\":\"seven\",\"roles\":[]},"
-	               "\"message_type\":\"chatMessage\",\"occurred_at\":\"%s\",\"received_at\":\"%s\","
-	               "\"metadata\":{\"message_id\":\"m-1\"},\"message_content\":\"%s\"}", id, id, when, when, text);
-	probe_send(st.kafka, stack_topic(&st, "waddle.events"), -1, "twitch:1001", body, strlen(body), headers);
+	body = text_of(
+		"{\"event_id\":\"%s\",\"dedupe_key\":\"d:%s\",\"platform\":\"twitch\",\"channel_id\":\"%s\","
+		"\"entity\":\"twitch:%s\",\"user\":{\"id\":\"7\",\"name\":\"seven\",\"roles\":[]},"
+		"\"message_type\":\"chatMessage\",\"occurred_at\":\"%s\",\"received_at\":\"%s\","
+		"\"metadata\":{\"message_id\":\"m-1\"},\"message_content\":\"%s\"}",
+		id, id, channel, channel, when, when, text);
+	probe_send(st.kafka, stack_topic(&st, "waddle.events"), -1, channel, body, strlen(body), headers);
 	free(body);
 	return id;
 }
+
+static const char *say_command(const char *text) { return say_in("1001", text); }
 
 #define ROW(condition) "SELECT count(*) FROM command_executions WHERE event_id = '%s' AND " condition
 
 static int up(void **state)
 {
 	static char port[48];
-	static const char *const env[] = { "LOG_LEVEL=info", "OUTBOUND_ALLOW_HTTP=1", "OUTBOUND_ALLOW_CIDR=127.0.0.1/32",
-	                                   "HTTP_PER_COMMUNITY=3", "HTTP_TOTAL_MAX=60s", port, NULL };
+	static const char *const words[] = { "LOG_LEVEL=info", "OUTBOUND_ALLOW_HTTP=1", "OUTBOUND_ALLOW_CIDR=127.0.0.1/32",
+	                                   "HTTP_PER_COMMUNITY=3", "HTTP_PER_HOST=5", "HTTP_TOTAL_MAX=60s",
+	                                   "DRAIN_TIMEOUT_MS=4000", port, NULL };
 
 	(void)state;
 	stack_open(&st, "calls", STACK_SCHEMA);
 	for (size_t i = 0; i < ARRAY_LEN(topics); i++)
 		stack_topic_create(&st, topics[i], i == 1 ? 1 : 2);
-	sql_run(st.sql, "INSERT INTO communities (name, display_name) VALUES ('cats', 'Cats')");
-	sql_run(st.sql, "INSERT INTO servers (owner, platform, channel, config) VALUES ('o', 'twitch', '1001', "
-	                "'{\"community_id\":2}')");
+	sql_run(st.sql,
+	        "INSERT INTO communities (name, display_name) VALUES ('cats', 'Cats'), ('dogs', 'Dogs')");
+	sql_run(st.sql,
+	        "INSERT INTO servers (owner, platform, channel, config) VALUES ('o', 'twitch', '1001', "
+	        "'{\"community_id\":2}'), ('o', 'twitch', '1002', '{\"community_id\":3}')");
 	sql_run(st.sql, "INSERT INTO entities (address, platform, channel_id, owner, community_id) "
-	                "VALUES ('twitch:1001', 'twitch', '1001', 'o', 2)");
+	                "VALUES ('twitch:1001', 'twitch', '1001', 'o', 2), "
+	                "('twitch:1002', 'twitch', '1002', 'o', 3)");
 	loop.name = "test";
 	service_init(&loop);
 	raw_server_open(&server, &loop, serve, NULL);
 	(void)snprintf(port, sizeof port, "OUTBOUND_PORTS=%d", server.port);
 	each_tick(NULL);
+	env = words;
 	router = stack_service(&st, "waddle-router", "waddle_router", env);
 	child_wait_ready(router, true, 20000);
 	return 0;
@@ -363,7 +385,10 @@ static void an_answer_in_text_or_json_is_chat_and_settles_the_row(void **state)
 	refused = say_command("#refuses");
 	data = say_command("#data");
 	empty = say_command("#empty");
-	wait_sql(1, ROW("status = 'success' AND response_status = 200 AND retry_count = 0 AND completed_at IS NOT NULL"), text);
+	wait_sql(1,
+	         ROW("status = 'success' AND response_status = 200 AND retry_count = 0 AND completed_at IS "
+	             "NOT NULL"),
+	         text);
 	wait_sql(1, ROW("status = 'success' AND response_status = 200"), answer);
 	wait_sql(1, ROW("status = 'failed' AND response_status = 422"), refused);
 	wait_sql(1, ROW("status = 'success' AND response_data = '{\"rolled\":4}'"), data);
@@ -376,7 +401,8 @@ static void an_answer_in_text_or_json_is_chat_and_settles_the_row(void **state)
 
 static void a_request_says_who_it_is_from_and_is_signed(void **state)
 {
-	const char *secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", *old = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+	const char *secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+		   *old = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 	int64_t id = command("signed", "webhook", "POST", "/empty", 5);
 	const struct seen *s;
 	struct str body;
@@ -389,10 +415,12 @@ static void a_request_says_who_it_is_from_and_is_signed(void **state)
 	seal(id, "signing_secret", secret);
 	seal_at(id, "previous_secret", "signing_secret", old);
 	seal(id, "secret_headers", "{\"Authorization\":\"Bearer xyz\"}");
-	sql_run(st.sql, "UPDATE commands SET previous_secret_until = now() + interval '1 h' WHERE id = %lld", (long long)id);
+	sql_run(st.sql, "UPDATE commands SET previous_secret_until = now() + interval '1 h' WHERE id = %lld",
+	        (long long)id);
 	event = say_command("#signed one \\\"two three\\\"");
 	wait_sql(1, ROW("status = 'success'"), event);
-	execution = sql_text(st.sql, "SELECT execution_id FROM command_executions WHERE event_id = '%s'", event);
+	execution =
+		sql_text(st.sql, "SELECT execution_id FROM command_executions WHERE event_id = '%s'", event);
 	s = request_to("/empty", requests_to("/empty") - 1);
 	body = body_of(s);
 	assert_true(str_starts(s->text, STR("POST /empty HTTP/1.1\r\n")));
@@ -428,8 +456,9 @@ static void get_carries_the_command_in_its_query(void **state)
 	wait_sql(1, ROW("status = 'success'"), event);
 	s = request_to("/get", 0);
 	assert_non_null(strstr(s->text.p, "?own=1&execution_id="));
-	assert_non_null(strstr(s->text.p, "&command=get&param=a&param=b%20c&user_id=7&user_name=seven&entity=twitch%3A1001"
-	                       "&community_id=2"));
+	assert_non_null(strstr(
+		s->text.p, "&command=get&param=a&param=b%20c&user_id=7&user_name=seven&entity=twitch%3A1001"
+			   "&community_id=2"));
 	assert_int_equal(body_of(s).n, 0);
 }
 
@@ -463,9 +492,14 @@ static void webhooks_and_plain_errors_are_not_repeated(void **state)
 	half = say_command("#half");
 	oops = say_command("#oops");
 	function = say_command("#function");
-	wait_sql(1, ROW("status = 'failed' AND response_status = 502 AND error_message LIKE 'unreachable%%'"), half);
-	wait_sql(1, ROW("status = 'failed' AND response_status = 500 AND error_message = 'module_failed: HTTP 500'"), oops);
-	wait_sql(1, ROW("status = 'failed' AND error_message = 'module_failed: the function failed'"), function);
+	wait_sql(1, ROW("status = 'failed' AND response_status = 502 AND error_message LIKE 'unreachable%%'"),
+	         half);
+	wait_sql(1,
+	         ROW("status = 'failed' AND response_status = 500 AND error_message = 'module_failed: HTTP "
+	             "500'"),
+	         oops);
+	wait_sql(1, ROW("status = 'failed' AND error_message = 'module_failed: the function failed'"),
+	         function);
 	assert_int_equal(requests_to("/half"), 1);
 	assert_int_equal(requests_to("/500"), 1);
 	assert_int_equal(requests_to("/function-error"), 1);
@@ -511,7 +545,9 @@ static void a_gigabyte_is_cut_off_at_the_first_megabyte(void **state)
 	(void)state;
 	command("big", "webhook", "POST", "/big", 5);
 	event = say_command("#big");
-	wait_sql(1, ROW("status = 'failed' AND response_status = 502 AND error_message LIKE 'bad_response%%'"), event);
+	wait_sql(1,
+	         ROW("status = 'failed' AND response_status = 502 AND error_message LIKE 'bad_response%%'"),
+	         event);
 	assert_true(child_rss_kib(router) - before < 64 * 1024);
 }
 
@@ -536,7 +572,10 @@ static void a_redirect_is_a_failure_and_leads_nowhere(void **state)
 	(void)state;
 	command("redirect", "lambda", "POST", "/redirect", 5);
 	event = say_command("#redirect");
-	wait_sql(1, ROW("status = 'failed' AND response_status = 302 AND error_message LIKE 'module_failed: HTTP 302%%'"), event);
+	wait_sql(1,
+	         ROW("status = 'failed' AND response_status = 302 AND error_message LIKE 'module_failed: "
+	             "HTTP 302%%'"),
+	         event);
 	assert_int_equal(requests_to("/redirect"), 1);
 	assert_int_equal(requests_to("/secret"), 0);
 }
@@ -567,7 +606,9 @@ static void urls_that_lead_inside_are_refused_without_a_connection(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		char *wanted = text_of("url_refused: %s", bad[i].reason);
 
-		wait_sql(1, ROW("status = 'failed' AND response_status = 403 AND retry_count = 0 AND error_message = '%s'"),
+		wait_sql(1,
+		         ROW("status = 'failed' AND response_status = 403 AND retry_count = 0 AND "
+		             "error_message = '%s'"),
 		         event[i], wanted);
 		free(wanted);
 	}
@@ -587,7 +628,8 @@ static void openwhisk_is_asked_for_the_result_of_an_activation(void **state)
 	wait_sql(1, ROW("status = 'success'"), event);
 	assert_non_null(strstr(request_to("/ns/actions/act", 0)->text.p, "?blocking=true&result=true"));
 	assert_int_equal(requests_to("/ns/activations/0123abcd/result"), 2);
-	assert_string_equal(header_of(request_to("/ns/activations/0123abcd/result", 1), "Authorization"), "Basic dTpw");
+	assert_string_equal(header_of(request_to("/ns/activations/0123abcd/result", 1), "Authorization"),
+	                    "Basic dTpw");
 	wait_heard("from whisk", 1);
 }
 
@@ -598,14 +640,16 @@ static void a_lambda_with_credentials_is_signed_for_aws(void **state)
 	const char *event;
 
 	(void)state;
-	seal(id, "secret_headers", "{\"aws_access_key_id\":\"AKIDEXAMPLE\",\"aws_secret_access_key\":"
+	seal(id, "secret_headers",
+	     "{\"aws_access_key_id\":\"AKIDEXAMPLE\",\"aws_secret_access_key\":"
 	     "\"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY\",\"aws_region\":\"eu-central-1\"}");
 	event = say_command("#aws");
 	wait_sql(1, ROW("status = 'success'"), event);
 	s = request_to("/text", requests_to("/text") - 1);
-	assert_true(str_starts(str_of(header_of(s, "Authorization")), STR("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/")));
+	assert_true(str_starts(str_of(header_of(s, "Authorization")),
+	                       STR("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/")));
 	assert_non_null(strstr(header_of(s, "Authorization"), "/eu-central-1/lambda/aws4_request, "
-	                       "SignedHeaders=host;x-amz-date, Signature="));
+	                                                      "SignedHeaders=host;x-amz-date, Signature="));
 	assert_int_equal(strlen(header_of(s, "X-Amz-Date")), 16);
 	assert_null(strstr(s->text.p, "wJalr"));
 }
@@ -618,7 +662,10 @@ static void a_secret_that_does_not_open_signs_nothing_and_nothing_is_sent(void *
 	(void)state;
 	sql_run(st.sql, "UPDATE commands SET signing_secret = '\\x0102' WHERE id = %lld", (long long)id);
 	event = say_command("#sealed");
-	wait_sql(1, ROW("status = 'failed' AND error_message = 'module_failed: its headers or secrets cannot be read'"), event);
+	wait_sql(1,
+	         ROW("status = 'failed' AND error_message = 'module_failed: its headers or secrets cannot be "
+	             "read'"),
+	         event);
 	assert_int_equal(requests_to("/sealed"), 0);
 }
 
@@ -633,16 +680,21 @@ static void a_module_may_answer_while_its_call_is_open(void **state)
 	command("open", "webhook", "POST", "/open", 2);
 	event = say_command("#open");
 	wait_requests("/open", 1);
-	execution = sql_text(st.sql, "SELECT execution_id FROM command_executions WHERE event_id = '%s'", event);
+	execution =
+		sql_text(st.sql, "SELECT execution_id FROM command_executions WHERE event_id = '%s'", event);
 	session = sql_text(st.sql, "SELECT session_id FROM command_executions WHERE event_id = '%s'", event);
 	body = text_of("{\"execution_id\":\"%s\",\"session_id\":\"%s\",\"response_index\":0,\"final\":true,"
 	               "\"module_name\":\"post\",\"success\":true,\"response_action\":\"chat\","
-	               "\"chat_message\":\"posted meanwhile\"}", execution, session);
+	               "\"chat_message\":\"posted meanwhile\"}",
+	               execution, session);
 	probe_send(st.kafka, stack_topic(&st, "waddle.responses.post"), -1, "2", body, strlen(body), headers);
 	wait_sql(1, ROW("status = 'success' AND response_status = 200"), event);
 	wait_heard("posted meanwhile", 1);
 	/* its call then times out, which changes nothing */
-	wait_sql(1, "SELECT 1 FROM command_executions WHERE event_id = '%s' AND sent_at < now() - interval '3 s'", event);
+	wait_sql(
+		1,
+		"SELECT 1 FROM command_executions WHERE event_id = '%s' AND sent_at < now() - interval '3 s'",
+		event);
 	assert_int_equal(sql_int(st.sql, ROW("status = 'success' AND error_message IS NULL"), event), 1);
 	assert_int_equal(heard("#open did not answer"), 0);
 	free(execution);
@@ -650,23 +702,32 @@ static void a_module_may_answer_while_its_call_is_open(void **state)
 	free(body);
 }
 
-static void a_community_has_so_many_calls_at_a_time_and_the_others_wait(void **state)
+static void a_community_and_a_host_have_so_many_calls_at_a_time(void **state)
 {
 	(void)state;
 	command("gate", "webhook", "POST", "/gate", 10);
 	for (int i = 0; i < 7; i++)
 		(void)say_command("#gate");
 	wait_sql(7, "SELECT count(*) FROM command_executions e JOIN commands c ON c.id = e.command_id "
-	         "WHERE c.command = 'gate'");
+	            "WHERE c.command = 'gate'");
 	wait_requests("/gate", 3);
 	assert_int_equal(requests_to("/gate"), 3);
+	/* another community has its own share, and the host one of all */
+	sql_run(st.sql, "INSERT INTO command_permissions (command_id, entity_id) SELECT c.id, e.entity_id "
+	                "FROM commands c, entities e WHERE c.command = 'gate' AND e.address = 'twitch:1002'");
+	for (int i = 0; i < 3; i++)
+		(void)say_in("1002", "#gate");
+	wait_sql(10, "SELECT count(*) FROM command_executions e JOIN commands c ON c.id = e.command_id "
+	             "WHERE c.command = 'gate'");
+	wait_requests("/gate", 5);
+	assert_int_equal(requests_to("/gate"), 5);
 	gate_open = true;
-	wait_sql(7, "SELECT count(*) FROM command_executions e JOIN commands c ON c.id = e.command_id "
-	         "WHERE c.command = 'gate' AND e.status = 'success'");
+	wait_sql(10, "SELECT count(*) FROM command_executions e JOIN commands c ON c.id = e.command_id "
+	             "WHERE c.command = 'gate' AND e.status = 'success'");
 	gate_open = false;
-	assert_int_equal(requests_to("/gate"), 7);
-	assert_int_equal(gate_most, 3);
-	wait_heard("through the gate", 7);
+	assert_int_equal(requests_to("/gate"), 10);
+	assert_int_equal(gate_most, 5);
+	wait_heard("through the gate", 10);
 }
 
 static void an_address_that_fails_in_a_row_is_left_alone(void **state)
@@ -680,8 +741,12 @@ static void an_address_that_fails_in_a_row_is_left_alone(void **state)
 		wait_sql(1, ROW("status = 'failed' AND error_message LIKE 'unreachable%%'"), event);
 	}
 	assert_int_equal(requests_to("/half"), 5);
-	assert_int_equal(sql_int(st.sql, ROW("error_message = 'unreachable: it failed several times in a row and is left "
-	                                     "alone for a while'"), event), 1);
+	assert_int_equal(
+		sql_int(st.sql,
+	                ROW("error_message = 'unreachable: it failed several times in a row and is left "
+	                    "alone for a while'"),
+	                event),
+		1);
 }
 
 /* router.md 12: kill -9 of the caller */
@@ -703,8 +768,29 @@ static void a_call_whose_caller_is_killed_is_made_again_under_the_same_id(void *
 	wait_heard("after all", 1);
 	assert_int_equal(requests_to("/killed"), 2);
 	assert_string_equal(request_to("/killed", 0)->id, request_to("/killed", 1)->id);
-	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM module_responses WHERE chat_message = 'after all'"), 1);
+	assert_int_equal(
+		sql_int(st.sql, "SELECT count(*) FROM module_responses WHERE chat_message = 'after all'"), 1);
 	assert_int_equal(heard("after all"), 1);
+}
+
+/* router 90, of what is called: given back in time, not waited for and not lost */
+static void a_call_that_outlasts_the_drain_is_made_by_the_next_process(void **state)
+{
+	const char *event;
+
+	(void)state;
+	gate_open = false;
+	command("left", "webhook", "POST", "/left", 20);
+	event = say_command("#left");
+	wait_requests("/left", 1);
+	assert_int_equal(child_end(router, WAIT_MS), 0);
+	assert_int_equal(sql_int(st.sql, ROW("status = 'pending' AND lease_until <= now()"), event), 1);
+	gate_open = true;
+	child_start(router);
+	child_wait_ready(router, true, 20000);
+	wait_sql(1, ROW("status = 'success' AND retry_count = 0"), event);
+	assert_int_equal(requests_to("/left"), 2);
+	assert_string_equal(request_to("/left", 0)->id, request_to("/left", 1)->id);
 }
 
 static void every_end_is_counted(void **state)
@@ -713,7 +799,9 @@ static void every_end_is_counted(void **state)
 
 	(void)state;
 	/* since the router was started again */
-	assert_true(probe_metric(admin, "waddle_router_http_calls_total{type=\"webhook\",outcome=\"answered\"}") >= 1);
+	assert_true(probe_metric(admin,
+	                         "waddle_router_http_calls_total{type=\"webhook\",outcome=\"answered\"}") >=
+	            1);
 	assert_true(probe_metric(admin, "waddle_router_http_orphans_total") >= 1);
 	assert_true(probe_metric(admin, "waddle_router_url_refused_total{reason=\"address\"}") >= 0);
 	free(admin);
@@ -737,9 +825,10 @@ int main(void)
 		cmocka_unit_test(a_lambda_with_credentials_is_signed_for_aws),
 		cmocka_unit_test(a_secret_that_does_not_open_signs_nothing_and_nothing_is_sent),
 		cmocka_unit_test(a_module_may_answer_while_its_call_is_open),
-		cmocka_unit_test(a_community_has_so_many_calls_at_a_time_and_the_others_wait),
+		cmocka_unit_test(a_community_and_a_host_have_so_many_calls_at_a_time),
 		cmocka_unit_test(an_address_that_fails_in_a_row_is_left_alone),
 		cmocka_unit_test(a_call_whose_caller_is_killed_is_made_again_under_the_same_id),
+		cmocka_unit_test(a_call_that_outlasts_the_drain_is_made_by_the_next_process),
 		cmocka_unit_test(every_end_is_counted),
 	};
 

@@ -76,7 +76,8 @@ static void json_with_an_action_is_a_response(void **state)
 	assert_int_equal(c.resp.response_action, ACTION_TICKER);
 	assert_int_equal(c.resp.ticker_duration, 10);
 	assert_true(c.resp.success);
-	answer("application/json", "{\"response_action\":\"chat\",\"chat_message\":\"x\",\"success\":false,\"private\":true}");
+	answer("application/json",
+	       "{\"response_action\":\"chat\",\"chat_message\":\"x\",\"success\":false,\"private\":true}");
 	assert_int_equal(c.end.outcome, CALL_REFUSED);
 	assert_true(c.resp.private);
 }
@@ -85,8 +86,10 @@ static void nobody_answers_for_another_execution(void **state)
 {
 	(void)state;
 	expect_chat("application/json",
-	            "{\"response_action\":\"chat\",\"chat_message\":\"x\",\"execution_id\":\"ffffffff-ffff-4fff-8fff-ffffffffffff\","
-	            "\"module_name\":\"other\",\"session_id\":7,\"response_index\":-4,\"final\":false}", true, "x");
+	            "{\"response_action\":\"chat\",\"chat_message\":\"x\",\"execution_id\":\"ffffffff-ffff-"
+	            "4fff-8fff-ffffffffffff\","
+	            "\"module_name\":\"other\",\"session_id\":7,\"response_index\":-4,\"final\":false}",
+	            true, "x");
 	assert_true(str_eq(c.resp.session_id, c.session_id));
 	assert_int_equal(c.resp.response_index, 0);
 }
@@ -160,7 +163,8 @@ static void statuses_that_are_not_2xx_are_failures(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-		call_answer(&c, cases[i].status, STR("application/json"), false, STR("{\"response\":\"a\"}"), false);
+		call_answer(&c, cases[i].status, STR("application/json"), false, STR("{\"response\":\"a\"}"),
+		            false);
 		assert_int_equal(c.end.outcome, CALL_MODULE_FAILED);
 		assert_int_equal(c.end.again, cases[i].again);
 		assert_int_equal(c.end.status, cases[i].status);
@@ -177,7 +181,8 @@ static void an_activation_wraps_its_result(void **state)
 	            STR("{\"result\":{\"response\":\"whisk\"},\"success\":true,\"logs\":[]}"), true);
 	assert_int_equal(c.end.outcome, CALL_ANSWERED);
 	assert_true(str_eq(c.resp.chat_message, STR("whisk")));
-	call_answer(&c, 200, STR("application/json"), false, STR("{\"result\":{\"error\":\"x\"},\"success\":false}"), true);
+	call_answer(&c, 200, STR("application/json"), false,
+	            STR("{\"result\":{\"error\":\"x\"},\"success\":false}"), true);
 	assert_int_equal(c.end.outcome, CALL_MODULE_FAILED);
 }
 

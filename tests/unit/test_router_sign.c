@@ -31,7 +31,8 @@ static void standard_webhooks_reference_signature(void **state)
 
 	(void)state;
 	assert_int_equal(sign_webhook(&secret, 1, STR("msg_p5jXN8AQM9LWM0D4loKWxJek"), 1614265330,
-	                              STR("{\"test\": 2432232314}"), mem, h), 0);
+	                              STR("{\"test\": 2432232314}"), mem, h),
+	                 0);
 	assert_string_equal(h[0].p, "webhook-id: msg_p5jXN8AQM9LWM0D4loKWxJek");
 	assert_string_equal(h[1].p, "webhook-timestamp: 1614265330");
 	assert_string_equal(h[2].p, "webhook-signature: v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
@@ -101,11 +102,13 @@ static void aws(const char *method, const char *url, const struct url_pair *more
 	h[1] = (struct url_pair){ STR("Host"), u.host };
 	for (size_t i = 0; i < n_more; i++)
 		h[2 + i] = more[i];
-	assert_int_equal(sign_aws(&key, method, &u, h, 2 + n_more, STR("20150830T123600Z"), str_of(body), mem,
-	                          &got), 0);
+	assert_int_equal(
+		sign_aws(&key, method, &u, h, 2 + n_more, STR("20150830T123600Z"), str_of(body), mem, &got),
+		0);
 	(void)snprintf(text, sizeof text,
 	               "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/%s/aws4_request, "
-	               "SignedHeaders=%s, Signature=%s", service, signed_headers, wanted);
+	               "SignedHeaders=%s, Signature=%s",
+	               service, signed_headers, wanted);
 	assert_string_equal(got.p, text);
 }
 
@@ -140,10 +143,12 @@ static void aws_published_vectors(void **state)
 	    "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736");
 	/* post-x-www-form-urlencoded */
 	aws("POST", "https://example.amazonaws.com/", form_plain, 1, "service", "Param1=value1",
-	    "content-type;host;x-amz-date", "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a");
+	    "content-type;host;x-amz-date",
+	    "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a");
 	/* the worked example of the manual: ListUsers */
 	aws("GET", "https://iam.amazonaws.com/?Action=ListUsers&Version=2010-05-08", form, 1, "iam", "",
-	    "content-type;host;x-amz-date", "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7");
+	    "content-type;host;x-amz-date",
+	    "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7");
 }
 
 int main(void)
