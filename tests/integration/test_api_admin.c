@@ -269,6 +269,44 @@ static void an_alias_may_not_hide_a_command_or_lead_in_a_circle(void **state)
 	free(a);
 }
 
+struct expected { struct child *replica; bool runs; };
+
+/* What a replica predicts for !fresh: the rows it knows. */
+static bool predicts(void *arg)
+{
+	const struct expected *e = arg;
+	struct probe_answer a;
+	bool runs;
+
+	assert_int_equal(stack_ask(e->replica, "POST", "/router/events", collector, "{\"platform\":\"discord\",\"server_id\":\"g9\","
+	                           "\"channel_id\":\"c\",\"user_id\":\"7\",\"message_type\":\"chatMessage\",\"message\":\"!fresh\"}", &a), 202);
+	runs = strstr(a.body, "\"execution_id\":null") == NULL;
+	probe_answer_free(&a);
+	return runs == e->runs;
+}
+
+/* router 23 */
+static void a_change_on_one_replica_is_followed_by_the_other_also_with_the_standby_paused(void **state)
+{
+	struct child *second = stack_service(&st, "waddle-router", "waddle_router", NULL);
+	char *a = call("POST", "/router/commands", "{\"command\":\"fresh\",\"prefix\":\"!\",\"module_id\":\"f\"}", 201, (const char *const[]){ "fresh", NULL });
+	char *path = path_of("/router/commands/", id_in(a));
+
+	(void)state;
+	child_wait_ready(second, true, WAIT_MS);
+	wait_for("the second replica knows it", predicts, &(struct expected){ second, true }, 5000);
+	stack_pg("pause-replay");
+	CALL("DELETE", path, NULL, 204, "204");
+	wait_for("the second replica has forgotten it", predicts, &(struct expected){ second, false }, 5000);
+	CALL("PATCH", path, "{\"is_active\":true}", 200, "\"is_active\" : true");
+	wait_for("the second replica knows it again", predicts, &(struct expected){ second, true }, 5000);
+	stack_pg("resume-replay");
+	assert_int_equal(child_end(second, WAIT_MS), 0);
+	child_free(second);
+	free(path);
+	free(a);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -278,6 +316,7 @@ int main(void)
 		cmocka_unit_test(servers_and_entities_are_made_and_changed),
 		cmocka_unit_test(permissions_are_those_of_the_channel_or_the_server),
 		cmocka_unit_test(an_alias_may_not_hide_a_command_or_lead_in_a_circle),
+		cmocka_unit_test(a_change_on_one_replica_is_followed_by_the_other_also_with_the_standby_paused),
 	};
 
 	return !!cmocka_run_group_tests_name("api_admin", tests, up, down);
