@@ -11,7 +11,8 @@
  *                    then Index Scan on the primary key (created_at, id) with that one instant
  *      else          Limit > Merge Append > Index Scan Backward on the primary key: the rows shown
  *
- * Two things keep the last one so (PostgreSQL 15, looked at with EXPLAIN): the upper end is one comparison
+ * Three things keep the last one so (PostgreSQL 15, looked at with EXPLAIN): the limit is a number
+ * (of a parameter a tenth of all rows is expected); the upper end is one comparison
  * of rows and no second bound of a range, of which a generic plan thinks it leaves next to nothing; and
  * all other conditions stand in one CASE, or their guesses would multiply to nothing.  A filter that is rarely
  * true walks back to `from`, which is a day ago unless the request says otherwise. */
@@ -47,10 +48,10 @@ static const struct js_field filter_fields[] = {
 
 struct asking { struct http_req *r; struct router *router; const struct filter *f; bool primary; };
 
-/* $1 is that of the way in; $12 the page and one more, $13 whether payloads are wanted. */
+/* $1 is that of the way in; $11 the page and one more, $12 whether payloads are wanted. */
 #define ROWS(way, also) \
-	"SELECT (json_agg(x.row) FILTER (WHERE x.n < $12::bigint))::text, count(*), " \
-	"max(x.cursor) FILTER (WHERE x.n = $12::bigint - 1) FROM (SELECT row_number() OVER () AS n, " \
+	"SELECT (json_agg(x.row) FILTER (WHERE x.n < $11::bigint))::text, count(*), " \
+	"max(x.cursor) FILTER (WHERE x.n = $11::bigint - 1) FROM (SELECT row_number() OVER () AS n, " \
 	"(extract(epoch FROM p.created_at) * 1000000)::bigint || '-' || p.id AS cursor, " \
 	"jsonb_build_object('execution_id', p.execution_id, 'event_id', p.event_id, 'session_id', p.session_id, " \
 	"'command_id', p.command_id, 'command', (SELECT c.prefix || c.command FROM commands c WHERE c.id = p.command_id), " \
@@ -59,21 +60,21 @@ struct asking { struct http_req *r; struct router *router; const struct filter *
 	"'trigger', p.trigger, 'status', p.status, 'response_status', p.response_status, 'retry_count', p.retry_count, " \
 	"'execution_time_ms', p.execution_time_ms, 'error_message', p.error_message, 'trace_id', p.trace_id, " \
 	"'location_url', p.location_url) || jsonb_build_object('sent_at', " T("p.sent_at") ", 'completed_at', " \
-	T("p.completed_at") ", 'created_at', " T("p.created_at") ") || CASE WHEN $13::boolean THEN " \
+	T("p.completed_at") ", 'created_at', " T("p.created_at") ") || CASE WHEN $12::boolean THEN " \
 	"jsonb_build_object('request_payload', p.request_payload, 'response_data', p.response_data) ELSE '{}' END AS row " \
 	"FROM (SELECT e.* FROM command_executions e WHERE " way " AND e.created_at >= $2::timestamptz " \
-	"AND (e.created_at, e.id) < (least($4::timestamptz, $3::timestamptz), $5::bigint) AND CASE WHEN " also \
-	" AND ($6::text IS NULL OR e.user_id = $6::text) AND ($7::text IS NULL OR e.status = $7::text) " \
-	"AND ($8::bigint IS NULL OR e.command_id = $8::bigint) AND ($9::bigint IS NULL OR e.entity_id = $9::bigint) " \
-	"AND ($10::bigint IS NULL OR e.community_id = $10::bigint) AND ($11::text IS NULL OR e.module_name = " \
-	"split_part($11::text, ':', 1) AND EXISTS (SELECT FROM commands c WHERE c.id = e.command_id AND c.module_id = $11::text)) " \
+	"AND (e.created_at, e.id) < ($3::timestamptz, $4::bigint) AND CASE WHEN " also \
+	" AND ($5::text IS NULL OR e.user_id = $5::text) AND ($6::text IS NULL OR e.status = $6::text) " \
+	"AND ($7::bigint IS NULL OR e.command_id = $7::bigint) AND ($8::bigint IS NULL OR e.entity_id = $8::bigint) " \
+	"AND ($9::bigint IS NULL OR e.community_id = $9::bigint) AND ($10::text IS NULL OR e.module_name = " \
+	"split_part($10::text, ':', 1) AND EXISTS (SELECT FROM commands c WHERE c.id = e.command_id AND c.module_id = $10::text)) " \
 	"THEN true ELSE false END " \
-	"ORDER BY e.created_at DESC, e.id DESC LIMIT $12::bigint) AS p) AS x"
+	"ORDER BY e.created_at DESC, e.id DESC LIMIT 101) AS p) AS x"
 #define T(at) "to_char(" at " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
 /* Of one session or event: its instant first. */
 #define OF_EVENT "e.session_id = $1::uuid AND e.created_at = ANY (ARRAY(SELECT s.created_at FROM sessions s " \
-	"WHERE s.session_id = $1::uuid UNION ALL SELECT d.created_at FROM event_decisions d WHERE d.event_id = $14::text " \
-	"UNION ALL SELECT i.received_at FROM router_inbox i WHERE i.key = $14::text))"
+	"WHERE s.session_id = $1::uuid UNION ALL SELECT d.created_at FROM event_decisions d WHERE d.event_id = $13::text " \
+	"UNION ALL SELECT i.received_at FROM router_inbox i WHERE i.key = $13::text))"
 
 static bool cursor_read(struct str text, int64_t *us, int64_t *id)
 {
@@ -125,9 +126,9 @@ static void ask(struct asking *a)
 {
 	enum { BY_EVENT, BY_ENTITY, BY_COMMAND, BY_TIME };
 	static const char *const sql[] = {
-		[BY_EVENT] = ROWS(OF_EVENT, "true"), [BY_ENTITY] = ROWS("e.entity_id = $1::bigint", "$14::text IS NULL"),
-		[BY_COMMAND] = ROWS("e.command_id = $1::bigint", "$14::text IS NULL"),
-		[BY_TIME] = ROWS("true", "$1::bigint IS NULL AND $14::text IS NULL"),
+		[BY_EVENT] = ROWS(OF_EVENT, "true"), [BY_ENTITY] = ROWS("e.entity_id = $1::bigint", "$13::text IS NULL"),
+		[BY_COMMAND] = ROWS("e.command_id = $1::bigint", "$13::text IS NULL"),
+		[BY_TIME] = ROWS("true", "$1::bigint IS NULL AND $13::text IS NULL"),
 	};
 	const struct filter *f = a->f;
 	struct arena *mem = http_mem(a->r);
@@ -135,7 +136,7 @@ static void ask(struct asking *a)
 	          : f->command_id != 0 ? BY_COMMAND : BY_TIME;
 	int64_t now = clock_unix_ms(), us = 0, id = 0;
 	char session[ID_TEXT], at[40];
-	struct db_param first, cursor = DB_NULL;
+	struct db_param first, end = DB_TIME(f->to != 0 ? f->to : now + DAY_MS);
 	struct str sid = f->session_id;
 
 	if (f->event_id.n > 0) {
@@ -154,13 +155,13 @@ static void ask(struct asking *a)
 		/* Microseconds: as text, DB_TIME() has milliseconds. */
 		clock_text(us / 1000, at);
 		at[23] = '\0';
-		cursor = DB_STR(arena_printf(mem, "%s%03dZ", at, (int)(us % 1000)));
+		end = DB_STR(arena_printf(mem, "%s%03dZ", at, (int)(us % 1000)));
 	}
 	first = way == BY_EVENT ? DB_STR(sid) : way == BY_ENTITY ? DB_INT(f->entity_id)
 	        : way == BY_COMMAND ? DB_INT(f->command_id) : DB_NULL;
 	if (db_send(a->router->db, (struct db_opts){ .to = a->primary ? DB_WRITE : DB_READ }, answered, a, sql[way],
 	         DB_PARAMS(first, DB_TIME(f->from != 0 ? f->from : now - (way == BY_TIME ? DAY_MS : 30LL * DAY_MS)),
-	                   DB_TIME(f->to != 0 ? f->to : now + DAY_MS), cursor, DB_INT(id), text_of(f->user_id),
+	                   end, DB_INT(id), text_of(f->user_id),
 	                   f->status > 0 ? DB_STR(str_of(status_words[f->status])) : DB_NULL, number(f->command_id),
 	                   number(f->entity_id), number(f->community_id), text_of(f->module_id),
 	                   DB_INT(f->per_page + 1), DB_BOOL(f->full), way == BY_EVENT ? text_of(f->event_id) : DB_NULL)) != 0)
