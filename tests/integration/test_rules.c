@@ -6,6 +6,10 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "clock.h"
+#include "crypto.h"
+#include "ids.h"
+#include "raw_server.h"
 #include "stack.h"
 #include "str.h"
 
@@ -178,6 +182,59 @@ static void end_rule(int64_t id)
 	free(path);
 }
 
+/* --- a webhook's receiver: fails once, then is content ------------------------------------- */
+
+static struct service loop;
+static struct raw_server receiver;
+static struct timer tick;
+static char *request[8];
+static size_t n_requests;
+
+static void each_tick(void *arg)
+{
+	timer_start(&loop, &tick, 20, each_tick, arg);
+}
+
+static void serve(struct raw_server *srv, struct raw_conn *c)
+{
+	struct str last;
+	int n = raw_requests(c, &last);
+
+	(void)srv;
+	if (n == c->answers || n_requests == ARRAY_LEN(request))
+		return;
+	c->answers = n;
+	request[n_requests++] = text_of(STR_FMT, STR_ARG(last));
+	raw_say(c, n_requests == 1 ? STR("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n") :
+	                             STR("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+}
+
+static bool called(void *arg)
+{
+	return n_requests >= *(const size_t *)arg;
+}
+
+static void wait_called(size_t n)
+{
+	assert_true(service_run(&loop, called, &n, WAIT_MS));
+}
+
+/* A header's value in a request; the next call's memory. */
+static const char *header_of(const char *text, const char *name)
+{
+	static char value[512];
+	char wanted[64];
+	const char *at;
+
+	(void)snprintf(wanted, sizeof wanted, "\r\n%s: ", name);
+	at = strcasestr(text, wanted);
+	if (at == NULL)
+		return "";
+	at += strlen(wanted);
+	(void)snprintf(value, sizeof value, "%.*s", (int)strcspn(at, "\r"), at);
+	return value;
+}
+
 static int none(void **state)
 {
 	(void)state;
@@ -188,6 +245,8 @@ static int none(void **state)
 static int up(void **state)
 {
 	const char *const headers[] = { "ce_type: waddle.registry.v1", "ce_specversion: 1.0", NULL };
+	static char port[48];
+	static const char *const env[] = { "OUTBOUND_ALLOW_HTTP=1", "OUTBOUND_ALLOW_CIDR=127.0.0.1/32", port, NULL };
 	char *when, *body;
 
 	(void)state;
@@ -206,7 +265,12 @@ static int up(void **state)
 	here = sql_int(st.sql, "SELECT entity_id FROM entities WHERE address = 'twitch:1001'");
 	there = sql_int(st.sql, "SELECT entity_id FROM entities WHERE address = 'twitch:1002'");
 	sql_run(st.sql, "UPDATE entities SET community_id = 2");
-	router = stack_service(&st, "waddle-router", "waddle_router", NULL);
+	loop.name = "test";
+	service_init(&loop);
+	raw_server_open(&receiver, &loop, serve, NULL);
+	each_tick(NULL);
+	(void)snprintf(port, sizeof port, "OUTBOUND_PORTS=%d", receiver.port);
+	router = stack_service(&st, "waddle-router", "waddle_router", env);
 	admin = stack_key(&st, "admin", "admin");
 	sql_run(st.sql, "UPDATE service_accounts SET rate_limit = 0");
 	child_wait_ready(router, true, WAIT_MS);
@@ -230,6 +294,11 @@ static int down(void **state)
 	free(admin);
 	assert_int_equal(child_end(router, WAIT_MS), 0);
 	child_free(router);
+	timer_stop(&tick);
+	raw_server_close(&receiver);
+	service_clear(&loop);
+	for (size_t i = 0; i < n_requests; i++)
+		free(request[i]);
 	stack_close(&st);
 	return 0;
 }
@@ -316,8 +385,8 @@ static void a_bad_rule_is_refused_and_the_others_go_on(void **state)
 		{ "{\"string\":\"x\",\"action\":\"command\",\"command_to_execute\":\"! x\"}", "command_to_execute" },
 		{ "{\"string\":\"x\",\"action\":\"command\",\"command_to_execute\":\"!x\",\"command_parameters\":[[1]]}", "command_parameters" },
 		{ "{\"string\":\"x\",\"action\":\"webhook\"}", "webhook_url" },
-		{ "{\"string\":\"x\",\"action\":\"webhook\",\"webhook_url\":\"https://127.0.0.1/\"}", "webhook_url" },
-		{ "{\"string\":\"x\",\"action\":\"webhook\",\"webhook_url\":\"http://example.org/\"}", "webhook_url" },
+		{ "{\"string\":\"x\",\"action\":\"webhook\",\"webhook_url\":\"https://10.0.0.1/\"}", "webhook_url" },
+		{ "{\"string\":\"x\",\"action\":\"webhook\",\"webhook_url\":\"ftp://example.org/\"}", "webhook_url" },
 		{ "{\"string\":\"x\",\"action\":\"warn\",\"enabled_entity_ids\":[999999]}", "enabled_entity_ids" },
 		{ "{\"string\":\"x\",\"action\":\"warn\",\"enabled_entity_ids\":[\"twitch:nowhere\"]}", "enabled_entity_ids" },
 		{ "{\"string\":\"x\",\"action\":\"warn\",\"enabled_entity_ids\":{}}", "enabled_entity_ids" },
@@ -456,6 +525,69 @@ static void a_command_runs_as_the_sender(void **state)
 	free(wait_said("waddle.commands.echo", id, "\"parameters\":[\"one\",\"two\"]"));
 }
 
+/* 35: signed, called again after a failure under the same id, once per event. */
+static void a_webhook_is_called_until_it_answers(void **state)
+{
+	char body[300], *answer, *secret, id[ID_TEXT], mac[7 + 2 * CRYPTO_SHA256 + 1] = "sha256=";
+	const char *event = new_id("hook"), *sent;
+	unsigned char sum[CRYPTO_SHA256];
+	struct str part;
+	int64_t rule;
+	char *when = now_text(), *want;
+
+	(void)state;
+	(void)snprintf(body, sizeof body, "{\"string\":\"hook\",\"match_type\":\"word\",\"action\":\"webhook\","
+	               "\"webhook_url\":\"http://127.0.0.1:%d/rules\"}", receiver.port);
+	answer = ask("POST", "/router/string-rules", body, 201);
+	rule = number_in(answer, "id");
+	sent = strstr(answer, "\"signing_secret\":\"");
+	assert_non_null(sent);
+	sent += strlen("\"signing_secret\":\"");
+	secret = text_of("%.*s", (int)strcspn(sent, "\""), sent);
+	assert_memory_equal(secret, "whsec_", 6);
+	free(answer);
+	answer = ask("GET", "/router/string-rules?action=webhook", NULL, 200);
+	assert_null(strstr(answer, secret));    /* shown once */
+	free(answer);
+
+	/* The rule's set is new to the router: said again until it is met. */
+	for (int i = 0; i < 50 && n_requests == 0; i++) {
+		char *name = text_of("%s-%d", event, i);
+
+		say_as((struct say){ .id = name, .text = "my hook", .when = when });
+		plain("nobody", "1001");
+		if (sql_int(st.sql, "SELECT count(*) FROM event_decisions WHERE event_id = '%s'", name) == 1) {
+			id_rule_webhook(str_of(name), rule, id);
+			wait_called(2);
+			say_as((struct say){ .id = name, .text = "my hook", .when = when });   /* delivered again */
+			plain("nobody", "1001");
+			want = text_of("SELECT count(*) FROM rule_calls WHERE event_id = '%s'", name);
+			assert_int_equal(sql_int(st.sql, "%s", want), 1);
+			free(want);
+		}
+		free(name);
+	}
+	sql_wait_int(st.sql, 1, WAIT_MS, "SELECT count(*) FROM rule_calls WHERE done_at IS NOT NULL AND attempts = 2 "
+	             "AND response_status = 200 AND error IS NULL");
+	assert_int_equal(n_requests, 2);
+	for (size_t i = 0; i < 2; i++) {
+		assert_memory_equal(request[i], "POST /rules ", 12);
+		assert_string_equal(header_of(request[i], "webhook-id"), id);
+		assert_string_equal(header_of(request[i], "X-WaddleBot-Source"), "string-matcher");
+		assert_string_equal(header_of(request[i], "X-WaddleBot-Type"), "string-match-webhook");
+		part = str_of(strstr(request[i], "\r\n\r\n") + 4);
+		assert_int_equal(crypto_hmac(str_of(secret), &part, 1, sum), 0);
+		crypto_hex(sum, sizeof sum, mac + 7);
+		assert_string_equal(header_of(request[i], "X-WaddleBot-Signature"), mac);
+		assert_non_null(strstr(request[i], "\"type\":\"string_match\""));
+		assert_non_null(strstr(request[i], "\"pattern\":\"hook\",\"match_type\":\"word\",\"message_content\":\"my hook\""));
+		assert_non_null(strstr(request[i], "\"user\":{\"id\":\"7\",\"name\":\"ann\"}"));
+		assert_non_null(strstr(request[i], "\"platform\":\"twitch\""));
+	}
+	free(secret);
+	free(when);
+}
+
 /* 36 */
 static void a_deleted_rule_stays_and_does_not_act(void **state)
 {
@@ -566,6 +698,58 @@ static void a_dry_run_names_the_rule_and_changes_nothing(void **state)
 	assert_int_equal(sql_int(st.sql, "SELECT sum(match_count) FROM stringmatch"), counted);
 }
 
+/* `waddle rules` as a person runs it; its output, free(). */
+static char *waddle(int status, const char *const *words)
+{
+	const char *argv[16] = { "waddle", "rules" };
+	char *url = text_of("ROUTER_URL=http://127.0.0.1:%d", child_port(router, "HTTP_LISTEN"));
+	char *key = text_of("SERVICE_KEY=%s", admin + strlen("X-API-Key: ")), *db = text_of("DATABASE_URL=%s", stack_url(&st, NULL));
+	const char *const env[] = { url, key, db, NULL };
+	struct child *c;
+	char *out = NULL;
+	size_t n = 0;
+	FILE *f;
+
+	for (size_t i = 0; words[i] != NULL; i++)
+		argv[2 + i] = words[i];
+	c = child_new("rules-cli", argv, env);
+	remove(child_log(c));
+	assert_int_equal(child_run(c, WAIT_MS), status);
+	f = fopen(child_log(c), "re");
+	assert_non_null(f);
+	assert_true(getdelim(&out, &n, '\0', f) > 0);
+	fclose(f);
+	child_free(c);
+	free(url);
+	free(key);
+	free(db);
+	return out;
+}
+
+static void the_tool_makes_tries_and_lists_rules(void **state)
+{
+	char *out;
+
+	(void)state;
+	out = waddle(0, (const char *const[]){ "add", "fig", "--action", "warn", "--match", "word", "--entity", "twitch:1001", NULL });
+	assert_non_null(strstr(out, "rule "));
+	free(out);
+	out = waddle(1, (const char *const[]){ "add", "a(b", "--action", "warn", "--match", "regex", NULL });
+	assert_non_null(strstr(out, "character 1: a group without its )"));
+	free(out);
+	out = waddle(0, (const char *const[]){ "list", NULL });
+	assert_non_null(strstr(out, "fig"));
+	assert_non_null(strstr(out, "twitch:1001"));
+	free(out);
+	out = waddle(0, (const char *const[]){ "test", "two figs", "--rule", "fig.", "--match", "regex", NULL });
+	assert_non_null(strstr(out, "draft 1: warn"));
+	assert_non_null(strstr(out, "finds \"figs\""));
+	free(out);
+	out = waddle(0, (const char *const[]){ "test", "nothing", "--rule", "fig", NULL });
+	assert_non_null(strstr(out, "no hit"));
+	free(out);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -574,10 +758,12 @@ int main(void)
 		cmocka_unit_test_setup(a_rule_acts_where_it_is_enabled, none),
 		cmocka_unit_test_setup(a_block_removes_and_tells, none),
 		cmocka_unit_test_setup(a_command_runs_as_the_sender, none),
+		cmocka_unit_test_setup(a_webhook_is_called_until_it_answers, none),
 		cmocka_unit_test_setup(a_deleted_rule_stays_and_does_not_act, none),
 		cmocka_unit_test_setup(a_command_enabled_here_bypasses_the_rules, none),
 		cmocka_unit_test_setup(edits_and_disguises_are_met, none),
 		cmocka_unit_test_setup(a_dry_run_names_the_rule_and_changes_nothing, none),
+		cmocka_unit_test_setup(the_tool_makes_tries_and_lists_rules, none),
 	};
 
 	return !!cmocka_run_group_tests(tests, up, down);

@@ -31,6 +31,7 @@ static const struct cli_command commands[] = {
 	{ "keys", "create|list|revoke", "API keys of services", cmd_keys },
 	{ "servers", "add|list", "channels and servers that are served", cmd_servers },
 	{ "commands", "list|enable|disable", "what is registered, and where it is enabled", cmd_commands },
+	{ "rules", "list|add|test", "string rules on chat, and what they would do", cmd_rules },
 	{ "chat", "[--channel <name>]", "talk to the bot from here", cmd_chat },
 	{ "why", "<event-id>", "what became of an event, hop by hop", cmd_why },
 	{ 0 },
