@@ -818,6 +818,11 @@ static void listening(struct lookup *l, bool yes)
 	timer_start(l->s, &l->watch, WATCH_MS, watch, l);
 }
 
+bool lookup_listening(const struct lookup *l)
+{
+	return l->listening;
+}
+
 static void watch(void *arg)
 {
 	struct lookup *l = arg;

@@ -88,6 +88,9 @@ struct cache_item *lookup_get(struct lookup *l, enum lookup_kind kind, const str
  * arrive from now on.  While they do not, entries live 10 s and are read from the primary. */
 void lookup_invalidate(struct lookup *l, struct str notice);
 
+/* Whether notices of changes arrive; while they do not, nothing is good for longer than 10 s. */
+bool lookup_listening(const struct lookup *l) NONNULL;
+
 extern struct metric *const lookup_metrics[];
 
 #endif

@@ -16,7 +16,7 @@
 #include <stdlib.h>
 
 enum { PAGE_ROWS = 500, MAX_RULES = 20000, MAX_LOADING = 4, MAX_IDS = 256, SET_BYTES = 48 << 20, ARENA_BYTES = 512 << 20,
-	TTL_MS = 300000, IDLE_MS = 600000, SWEEP_MS = 60000, COLUMNS = 15 };
+	TTL_MS = 300000, DEAF_MS = 10000, IDLE_MS = 600000, SWEEP_MS = 60000, COLUMNS = 15 };
 
 METRIC(active, METRIC_GAUGE, "waddle_router_rules_active", "String rules in the sets in use.");
 METRIC(bytes, METRIC_GAUGE, "waddle_router_rules_bytes", "Memory of those sets.");
@@ -66,7 +66,6 @@ struct rules {
 	struct timer       sweep, retry;
 	bool               resting, closing;
 	unsigned           failures;
-	int64_t            max_age_ms;
 	/* notices that have not been looked into */
 	int64_t            id[MAX_IDS];
 	size_t             n_ids;
@@ -506,7 +505,7 @@ void rules_invalidate(struct rules *x, struct str notice)
 /* Its set may be used now. */
 static bool fresh(struct slot *s)
 {
-	int64_t now = clock_mono_ms(), ttl = s->x->max_age_ms > 0 && s->x->max_age_ms < TTL_MS ? s->x->max_age_ms : TTL_MS;
+	int64_t now = clock_mono_ms(), ttl = lookup_listening(s->x->r->lookup) ? TTL_MS : DEAF_MS;
 
 	if (s->used_mono_ms + 1000 <= now) {    /* once a second is enough to know who is idle */
 		s->used_mono_ms = now;
@@ -563,11 +562,6 @@ struct rules_scan *rules_scan_of(struct rules *x)
 struct worker *rules_worker(struct rules *x)
 {
 	return x->worker;
-}
-
-void rules_cap_age(struct rules *x, int64_t max_ms)
-{
-	x->max_age_ms = max_ms;
 }
 
 /* --- life ---------------------------------------------------------------------------------- */

@@ -26,8 +26,6 @@ struct worker *rules_worker(struct rules *x) RETURNS_NONNULL;   /* compiles; als
 
 /* A notice of waddle_invalidate; STR_NONE: everything may have changed. */
 void rules_invalidate(struct rules *x, struct str notice);
-/* While notices cannot arrive no set counts as fresh beyond max_ms; 0 lifts it. */
-void rules_cap_age(struct rules *x, int64_t max_ms) NONNULL;
 
 extern struct metric *const rules_metrics[];
 
