@@ -607,7 +607,8 @@ static void make_approx(struct parser *x, int32_t top)
 	if (buf_str(&b, &s) != 0)
 		s = STR(".{0,}");
 	x->p->approx_text = xnew_(s.n + 1, 1);
-	memcpy(x->p->approx_text, s.p, s.n);
+	if (s.n > 0)                    /* edges alone leave nothing */
+		memcpy(x->p->approx_text, s.p, s.n);
 	x->p->approx = (struct str){ x->p->approx_text, s.n };
 	buf_clear(&b);
 }
