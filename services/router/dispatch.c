@@ -11,6 +11,7 @@
 #include "router.h"
 #include "clock.h"
 #include "columns.h"
+#include "command_send.h"
 #include "err.h"
 #include "ids.h"
 #include "log.h"
@@ -19,13 +20,16 @@
 #include "positions.h"
 #include "service.h"
 #include "sessions.h"
+#include "waiting.h"
 
-enum { MAX_TURNS = 4, TURN_BYTES = 4 << 20, EXECUTION_COLUMNS = 19 };
+enum { MAX_TURNS = 4, TURN_BYTES = 4 << 20 };
+/* The last three are sent only when some of the batch wait. */
+enum { COLUMN_WAITS = 19, COLUMN_NEXT_ID, COLUMN_NEXT_MODULE, EXECUTION_COLUMNS };
 
 struct shipment {                       /* a command to send after the commit */
 	struct work      *w;
 	struct candidate *c;
-	struct str        key, body;
+	struct str        body;
 };
 
 struct turn {
@@ -38,6 +42,9 @@ struct turn {
 	size_t           n_ship, shipped;
 	struct work    **act;           /* those with effects; each holds one of its unacked */
 	size_t           n_act, acted;
+	struct waiting_asked *asked;    /* one for each row */
+	size_t           n_asked, n_links;
+	struct columns   turns;         /* rows that wait for their turn: execution_id, created_at */
 	int64_t          started_us, sent_at_ms;
 };
 
@@ -53,12 +60,13 @@ struct dispatch {
 	bool           resting;
 };
 
-METRIC(executions, METRIC_COUNTER, "waddle_router_executions_total", "Execution rows written as pending.");
 METRIC(rows, METRIC_HISTOGRAM, "waddle_router_batch_rows", "Events per transaction.");
-METRIC(seconds, METRIC_HISTOGRAM, "waddle_router_batch_seconds", "From filling a transaction to its commit.");
+static const char *const statements[] = { "events" };
+METRIC_BY(seconds, METRIC_HISTOGRAM, "waddle_router_batch_seconds", "From filling a transaction to its commit.",
+          "statement", statements);
 METRIC(repeated, METRIC_COUNTER, "waddle_router_batch_retries_total", "Transactions that failed and were repeated.");
 METRIC(staged_now, METRIC_GAUGE, "waddle_router_staged", "Judged events waiting for a transaction.");
-struct metric *const dispatch_metrics[] = { &executions, &rows, &seconds, &repeated, &staged_now, NULL };
+struct metric *const dispatch_metrics[] = { &rows, &seconds, &repeated, &staged_now, NULL };
 
 static void fill(struct dispatch *d);
 
@@ -119,26 +127,60 @@ static struct str params_json(struct arena *mem, struct js_list params)
 	return ret;
 }
 
-static void execution_row(struct turn *t, struct columns *cols, struct work *w, struct candidate *c)
+/* The links of an event's chain: its sequential rows in their order (router.md 10). */
+struct chain { size_t last; bool any; };        /* row of the last one so far */
+
+static void execution_row(struct turn *t, struct columns *cols, struct work *w, struct candidate *c,
+                          struct chain *chain)
 {
 	const struct place *place = cache_value(w->place);
+	struct waiting *waiting = w->r->waiting;
+	struct waiting_asked *asked = &t->asked[t->n_asked];
+	struct db_param waits = DB_NULL;
+	enum waiting_what what;
 	struct str body;
-	char key[24];
-	int n;
 
 	id_execution(w->ev.event_id, c->route->id, c->rule_id, c->execution_id);
+	what = waiting_ask(waiting, w->community_id, c->route->module, chain->any && !c->route->parallel,
+	                   c->execution_id, w->ev.received_at_ms, route_row_timeout_ms(w->r, c->route), asked);
+	if (what == WAITING_REFUSED) {
+		c->verdict = VERDICT_OVERLOADED;
+		judge_sum(w);
+		return;
+	}
 	body = encode(t, w, c);
 	if (body.p == NULL) {
 		/* Metadata at its own limit and a config that fills the rest: the message would be
 		 * refused everywhere behind us. */
+		waiting_end(waiting, asked, 1, false);
 		c->verdict = VERDICT_UNREACHABLE;
 		judge_sum(w);
 		return;
 	}
-	n = snprintf(key, sizeof key, "%lld", (long long)w->community_id);
-	t->ship[t->n_ship++] = (struct shipment){
-		w, c, arena_str(t->mem, (struct str){ key, (size_t)n }), body,
-	};
+	t->n_asked++;
+	switch (what) {
+	case WAITING_GOES:
+		t->ship[t->n_ship++] = (struct shipment){ w, c, body };
+		w->unacked++;
+		break;
+	case WAITING_TURN:
+		waits = DB_STR(STR("turn"));
+		columns_add(&t->turns, ROW(DB_STR(str_of(c->execution_id)), DB_TIME(w->ev.received_at_ms)));
+		break;
+	case WAITING_LINK:
+		waits = DB_STR(STR("link"));
+		t->n_links++;
+		break;
+	case WAITING_REFUSED:
+		break;
+	}
+	if (!c->route->parallel) {
+		if (chain->any) {
+			cols->at[COLUMN_NEXT_ID][chain->last] = DB_STR(str_of(c->execution_id));
+			cols->at[COLUMN_NEXT_MODULE][chain->last] = DB_STR(c->route->module);
+		}
+		*chain = (struct chain){ cols->n, true };
+	}
 	sweeper_saw(w->r->sweeper, w->ev.received_at_ms);
 	columns_add(cols, ROW(DB_STR(str_of(c->execution_id)), DB_TIME(w->ev.received_at_ms),
 	                      DB_INT(c->route->id), DB_INT(place->entity_id), DB_INT(w->community_id),
@@ -147,7 +189,7 @@ static void execution_row(struct turn *t, struct columns *cols, struct work *w, 
 	                      DB_STR(body), DB_STR(str_of(w->session_id)), DB_STR(w->ev.event_id),
 	                      DB_STR(str_of(w->trace_id)), DB_STR(c->route->module), db_opt(w->ev.reply_ref),
 	                      DB_INT(route_row_timeout_ms(w->r, c->route)), DB_INT(c->grant->permission_id),
-	                      DB_STR(str_of(trigger_names[c->trigger]))));
+	                      DB_STR(str_of(trigger_names[c->trigger])), waits, DB_NULL, DB_NULL));
 }
 
 static void rested(void *arg)
@@ -179,8 +221,9 @@ static void turn_end(struct turn *t)
 	arena_reset(t->mem);
 	list_del(&t->node);
 	t->busy = t->committed = false;
-	t->n_works = t->n_ship = t->shipped = t->n_act = t->acted = 0;
+	t->n_works = t->n_ship = t->shipped = t->n_act = t->acted = t->n_asked = t->n_links = 0;
 	t->ship = NULL;
+	t->asked = NULL;
 	t->act = NULL;
 	list_init(&t->works);
 }
@@ -206,27 +249,25 @@ static bool ship(struct turn *t)
 
 	for (; t->shipped < t->n_ship; t->shipped++) {
 		struct shipment *s = &t->ship[t->shipped];
-		char traceparent[56];
-		struct envelope env = {
-			.kind = ENV_COMMAND, .id = str_of(s->c->execution_id), .source = STR("waddle/router"),
-			.time_ms = t->sent_at_ms, .deadline_ms = t->sent_at_ms + s->c->route->timeout_ms,
-			.lsn = positions_of(r->positions, s->w->community_id),
+		struct command_send c = {
+			.id = str_of(s->c->execution_id), .module = s->c->route->module, .body = s->body,
+			.trace_id = str_of(s->w->trace_id), .community_id = s->w->community_id,
+			.sent_at_ms = t->sent_at_ms, .timeout_ms = s->c->route->timeout_ms,
 		};
-		struct envelope_headers head;
-		int n = snprintf(traceparent, sizeof traceparent, "00-%s-%.16s-01", s->w->trace_id,
-		                 s->w->trace_id);
+		int e;
 
 		if (route_is_http(s->c->route)) {       /* the row is called, the event is done */
-			call_start(r->calls, str_of(s->c->execution_id), s->w->ev.received_at_ms,
-			           s->w->community_id, s->c->route->location_url);
+			call_start(r->calls, c.id, s->w->ev.received_at_ms, c.community_id, s->c->route->location_url);
 			work_acknowledged(s->w, NULL);
 			continue;
 		}
-		env.traceparent = (struct str){ traceparent, (size_t)n };
-		envelope_headers(&env, s, &head);      /* env has the id, the body is encoded already */
-		if (bus_send(r->bus, s->c->route->topic.p, s->key, s->body, head.h, head.n,
-		             work_acknowledged, s->w) != 0)
+		e = command_send(r, &c, work_acknowledged, s->w);
+		if (e != 0 && !command_never(e))
 			return false;
+		if (e != 0) {           /* a module without a topic must not stop all the others */
+			waiting_unreachable(r->waiting, s->c->execution_id, s->w->ev.received_at_ms);
+			work_acknowledged(s->w, NULL);
+		}
 	}
 	for (; t->acted < t->n_act; t->acted++) {
 		struct work *w = t->act[t->acted];
@@ -258,13 +299,13 @@ static void committed(void *arg, const struct db_result *res, const struct err *
 	struct dispatch *d = t->d;
 	bool data;
 
+	waiting_end(d->r->waiting, t->asked, t->n_asked, err == NULL);
 	if (err == NULL) {
 		struct list *n;
 
 		d->failures = 0;
 		positions_committed(d->r->positions, t->started_us, db_lsn(res));
 		metric_observe_us(&seconds, 0, clock_exact_us() - t->started_us);
-		metric_add(&executions, 0, t->n_ship);
 		t->committed = true;
 		t->sent_at_ms = clock_unix_ms();
 		while ((n = list_pop(&t->works)) != NULL) {
@@ -307,31 +348,42 @@ static void committed(void *arg, const struct db_result *res, const struct err *
 	fill(d);
 }
 
-static const char execution_sql[] =
-	"WITH x AS (SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::integer[], $5::integer[], "
-	"$6::text[], $7::text[], $8::text[], $9::jsonb[], $10::text[], $11::jsonb[], $12::uuid[], $13::text[], "
-	"$14::text[], $15::text[], $16::text[], $17::integer[], $18::bigint[], $19::text[]) "
-	"AS t(execution_id, created_at, command_id, entity_id, community_id, user_id, user_name, message_content, "
-	"parameters, location_url, request_payload, session_id, event_id, trace_id, module_name, reply_ref, "
-	"timeout_ms, permission_id, trigger)), "
-	"made AS (INSERT INTO command_executions (execution_id, created_at, command_id, entity_id, community_id, "
-	"user_id, user_name, message_content, parameters, location_url, request_payload, session_id, event_id, "
-	"trace_id, module_name, reply_ref, timeout_ms, trigger, sent_at) SELECT execution_id, created_at, command_id, "
-	"entity_id, community_id, user_id, user_name, message_content, parameters, location_url, request_payload, "
-	"session_id, event_id, trace_id, module_name, reply_ref, timeout_ms, trigger, now() FROM x "
-	"ON CONFLICT (execution_id, created_at) DO NOTHING RETURNING execution_id), "
-	SESSIONS_MADE("x")
-	/* the rows that are new, each with its permission: grouped, because a join of two batches is
-	 * one of all rows with all rows */
-	"used AS (SELECT permission_id, count(*) AS n FROM (SELECT max(permission_id) AS permission_id FROM "
-	"(SELECT execution_id, NULL::bigint AS permission_id, true AS new FROM made UNION ALL "
-	"SELECT execution_id, permission_id, false FROM x) both_ GROUP BY execution_id HAVING bool_or(new)) new_ "
-	"GROUP BY 1), "
-	/* in id order, so that two routers cannot wait for each other */
-	"held AS (SELECT p.id, used.n FROM command_permissions p JOIN used ON p.id = used.permission_id "
-	"ORDER BY p.id FOR UPDATE OF p) "
-	"UPDATE command_permissions p SET usage_count = p.usage_count + held.n, last_used = now() "
-	"FROM held WHERE p.id = held.id";
+/* MORE: columns in which rows of a plain batch are NULL. */
+#define EXECUTIONS(MORE_ARRAYS, MORE, SENT, SENT_AT) \
+	"WITH x AS (SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::integer[], $5::integer[], " \
+	"$6::text[], $7::text[], $8::text[], $9::jsonb[], $10::text[], $11::jsonb[], $12::uuid[], $13::text[], " \
+	"$14::text[], $15::text[], $16::text[], $17::integer[], $18::bigint[], $19::text[]" MORE_ARRAYS ") " \
+	"AS t(execution_id, created_at, command_id, entity_id, community_id, user_id, user_name, message_content, " \
+	"parameters, location_url, request_payload, session_id, event_id, trace_id, module_name, reply_ref, " \
+	"timeout_ms, permission_id, trigger" MORE ")), " \
+	"made AS (INSERT INTO command_executions (execution_id, created_at, command_id, entity_id, community_id, " \
+	"user_id, user_name, message_content, parameters, location_url, request_payload, session_id, event_id, " \
+	"trace_id, module_name, reply_ref, timeout_ms, trigger" MORE ", " SENT ") SELECT execution_id, created_at, command_id, " \
+	"entity_id, community_id, user_id, user_name, message_content, parameters, location_url, request_payload, " \
+	"session_id, event_id, trace_id, module_name, reply_ref, timeout_ms, trigger" MORE ", " SENT_AT " FROM x " \
+	"ON CONFLICT (execution_id, created_at) DO NOTHING RETURNING execution_id), " \
+	SESSIONS_MADE("x") \
+	/* the rows that are new, each with its permission: grouped, because a join of two batches is \
+	 * one of all rows with all rows */ \
+	"used AS (SELECT permission_id, count(*) AS n FROM (SELECT max(permission_id) AS permission_id FROM " \
+	"(SELECT execution_id, NULL::bigint AS permission_id, true AS new FROM made UNION ALL " \
+	"SELECT execution_id, permission_id, false FROM x) both_ GROUP BY execution_id HAVING bool_or(new)) new_ " \
+	"GROUP BY 1), " \
+	/* in id order, so that two routers cannot wait for each other */ \
+	"held AS (SELECT p.id, used.n FROM command_permissions p JOIN used ON p.id = used.permission_id " \
+	"ORDER BY p.id FOR UPDATE OF p) " \
+	"UPDATE command_permissions p SET usage_count = p.usage_count + held.n, last_used = now() " \
+	"FROM held WHERE p.id = held.id"
+
+static const char execution_sql[] = EXECUTIONS("", "", "sent_at", "now()");
+static const char waiting_sql[] = EXECUTIONS(", $20::text[], $21::uuid[], $22::text[]", ", waits, next_id, next_module",
+                                             "sent_at, queued_at", "CASE WHEN waits IS NULL THEN now() END, "
+                                             "CASE WHEN waits = 'turn' THEN now() END");
+/* Delivered again after a crash between commit and sending: what would have gone then waits now. */
+static const char again_sql[] =
+	"UPDATE command_executions e SET waits = 'turn', queued_at = now(), sent_at = NULL, lease_until = NULL "
+	"FROM unnest($1::uuid[], $2::timestamptz[]) AS x(execution_id, created_at) "
+	"WHERE e.execution_id = x.execution_id AND e.created_at = x.created_at AND e.status = 'pending' AND e.waits IS NULL";
 
 /* Executions among the first max staged events; at least one, so that there is an array. */
 static size_t pending_rows(const struct dispatch *d, size_t max)
@@ -353,6 +405,7 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 {
 	struct db_param param[EXECUTION_COLUMNS];
 	struct columns made;
+	struct chain chain;
 	struct decisions *decided;
 	struct db_tx *tx;
 	size_t max = (size_t)d->r->settings->batch_rows, n_rows;
@@ -370,6 +423,8 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 	n_rows = pending_rows(d, max);
 	t->ship = arena_alloc(t->mem, n_rows * sizeof t->ship[0]);
 	t->act = arena_alloc(t->mem, max * sizeof(struct work *));
+	t->asked = arena_alloc(t->mem, n_rows * sizeof t->asked[0]);
+	columns_init(&t->turns, t->mem, 2, n_rows);
 	columns_init(&made, t->mem, EXECUTION_COLUMNS, n_rows);
 	decided = decisions_new(t->mem, max);
 	while (t->n_works < max && arena_used(t->mem) < TURN_BYTES && (n = list_first(&d->staged)) != NULL) {
@@ -390,11 +445,10 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 		list_add_tail(&t->works, n);
 		t->n_works++;
 		w->unacked = 0;
+		chain = (struct chain){ 0 };
 		for (size_t i = 0; i < w->n_cand; i++)
-			if (w->cand[i].verdict == VERDICT_PENDING) {
-				execution_row(t, &made, w, &w->cand[i]);
-				w->unacked += w->cand[i].verdict == VERDICT_PENDING;
-			}
+			if (w->cand[i].verdict == VERDICT_PENDING)
+				execution_row(t, &made, w, &w->cand[i], &chain);
 		if (decision_wanted(w))
 			decision_add(decided, w);
 		if (w->alone)
@@ -408,8 +462,14 @@ static bool turn_begin(struct dispatch *d, struct turn *t)
 		return false;
 	}
 	if (made.n > 0) {
+		bool wait = t->turns.n + t->n_links > 0;
+
 		columns_params(&made, param);
-		r = db_tx_send(tx, NULL, NULL, execution_sql, param, made.cols);
+		r = db_tx_send(tx, NULL, NULL, wait ? waiting_sql : execution_sql, param, wait ? made.cols : COLUMN_WAITS);
+	}
+	if (r == 0 && t->turns.n > 0) {
+		columns_params(&t->turns, param);
+		r = db_tx_send(tx, NULL, NULL, again_sql, param, 2);
 	}
 	if (r == 0)
 		r = decisions_send(decided, tx);
@@ -446,6 +506,14 @@ static void fill(struct dispatch *d)
 	}
 }
 
+static int by_priority(const void *a, const void *b)
+{
+	const struct route *x = ((const struct candidate *)a)->route, *y = ((const struct candidate *)b)->route;
+
+	return x->priority != y->priority ? (x->priority > y->priority) - (x->priority < y->priority)
+	                                  : (x->id > y->id) - (x->id < y->id);
+}
+
 static void loop_turn(void *arg)
 {
 	struct dispatch *d = arg;
@@ -456,6 +524,8 @@ static void loop_turn(void *arg)
 
 void dispatch_add(struct dispatch *d, struct work *w)
 {
+	if (w->n_cand > 1)
+		qsort(w->cand, w->n_cand, sizeof w->cand[0], by_priority);
 	list_add_tail(&d->staged, &w->node);
 	d->n_staged++;
 }

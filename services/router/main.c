@@ -18,6 +18,7 @@
 #include "rules_hooks.h"
 #include "rules_store.h"
 #include "service.h"
+#include "waiting.h"
 
 enum { OUTBOUND_CONNS = 512 };
 
@@ -52,6 +53,12 @@ static const struct cfg_var vars[] = {
 	    "Commands of one community called over HTTP at a time; others wait in order.", .min = 1, .max = 256),
 	CFG(struct router_settings, http_per_host, "HTTP_PER_HOST", CFG_INT, "16",
 	    "Commands called over HTTP on one host at a time; others wait in order.", .min = 1, .max = 256),
+	CFG(struct router_settings, fair_outstanding, "FAIR_OUTSTANDING", CFG_INT, "32",
+	    "Unanswered commands of a community at a module; more wait their turn.", .min = 1, .max = 1000000),
+	CFG(struct router_settings, fair_backlog, "FAIR_BACKLOG", CFG_INT, "10000",
+	    "Commands of a community that may wait for a module; more are refused.", .min = 1, .max = 10000000),
+	CFG(struct router_settings, queue_timeout_ms, "QUEUE_TIMEOUT", CFG_MS, "60s",
+	    "How long a command may wait for its turn.", .min = 100, .max = 3600000),
 	{ 0 }
 };
 
@@ -114,6 +121,7 @@ static int start(struct service *s, struct err *err)
 	r->notices = notices_open();
 	r->deliveries = deliveries_open(r);
 	r->dispatch = dispatch_open(r);
+	r->waiting = waiting_open(r);
 	r->sweeper = sweeper_open(r);
 	r->coordination = coordination_open(r);
 	r->calls = calls_open(r);
@@ -142,6 +150,7 @@ static void drain(struct service *s)
 	rules_hooks_drain(r->hooks);
 	replies_drain(r->replies);
 	registrar_drain(r->registrar);
+	waiting_drain(r->waiting);
 }
 
 /* The database first: what its callbacks touch is still there.  Then the bus: what is held and
@@ -154,6 +163,7 @@ static void stop(struct service *s)
 	calls_close(r->calls);
 	deliveries_close(r->deliveries);
 	rules_hooks_drain(r->hooks);
+	waiting_stop(r->waiting);
 	db_close(r->db);
 	fetch_close(r->fetch);
 	rules_hooks_close(r->hooks);
@@ -161,6 +171,7 @@ static void stop(struct service *s)
 	api_close(r->api);
 	inbox_close(r->inbox);
 	dispatch_close(r->dispatch);
+	waiting_close(r->waiting);
 	intake_close(r->intake);
 	replies_close(r->replies);
 	registrar_close(r->registrar);
@@ -178,7 +189,7 @@ static void stop(struct service *s)
 }
 
 static struct metric *const *const metrics[] = {
-	intake_metrics, lookup_metrics, notice_metrics, dispatch_metrics, replies_metrics, deliveries_metrics, sweeper_metrics, api_keys_metrics,
+	intake_metrics, lookup_metrics, notice_metrics, dispatch_metrics, waiting_metrics, replies_metrics, deliveries_metrics, sweeper_metrics, api_keys_metrics,
 	call_metrics, call_row_metrics, call_send_metrics, fetch_metrics,
 	coordination_metrics, standby_metrics, redis_metrics,
 	partition_metrics, limits_metrics, window_metrics,

@@ -22,6 +22,7 @@
 #include "response.h"
 #include "service.h"
 #include "sessions.h"
+#include "waiting.h"
 
 enum { MAX_BATCHES = 4, OUTBOUND_LIFE_MS = 300000, TRIES_MAX = 3 };
 
@@ -291,6 +292,12 @@ static void plan(struct reply *y, const struct db_result *res, int row)
 	y->made_ms = db_time(res, row, OUT_CREATED);
 	y->trace_id = text(y, res, row, OUT_TRACE);
 	y->n_sent = y->unacked = 0;
+	if (y->resp.final)
+		waiting_answered(y->p->r->waiting, &(struct answered){
+			.execution_id = y->resp.execution_id, .module = y->resp.module_name,
+			.next_module = db_str(res, row, OUT_NEXT), .community_id = home.community_id,
+			.created_ms = y->made_ms, .success = y->resp.success,
+		});
 	if (y->lsn != 0)
 		positions_saw(y->p->r->positions, home.community_id, y->lsn);
 	if (!y->resp.success && y->resp.chat_message.n == 0 && y->resp.final) {

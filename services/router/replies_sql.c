@@ -83,7 +83,7 @@
 	" SELECT f.i, n.address, n.platform, n.server_id, n.channel_id, f.user_id, f.reply_ref, f.message_id, " \
 	"f.community_id, coalesce(n.config->>'bot_account_id', n.channel_id), f.event_id, f.trace_id, f.created_at, " \
 	"f.late, f.command, " OVERLAY ", (SELECT count(*) FROM kept), " TOLD ", f.message_type, " CONFIG \
-	" FROM f JOIN entities n ON n.entity_id = f.entity_id ORDER BY f.i"
+	", f.next_module FROM f JOIN entities n ON n.entity_id = f.entity_id ORDER BY f.i"
 
 const char *const replies_store_sql[PASS_WHY] = {
 	/* $18 is named, so that both take the same parameters */

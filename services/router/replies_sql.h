@@ -17,7 +17,8 @@ enum {                  /* of replies_store_sql; rows in the order of i, those t
 	OUT_I, OUT_ADDRESS, OUT_PLATFORM, OUT_SERVER, OUT_CHANNEL, OUT_USER, OUT_REPLY_REF, OUT_MESSAGE,
 	OUT_COMMUNITY, OUT_KEY, OUT_EVENT, OUT_TRACE, OUT_CREATED, OUT_LATE, OUT_COMMAND, OUT_OVERLAY,
 	OUT_NEW, OUT_TOLD,      /* OUT_NEW: rows stored by the whole statement; OUT_TOLD: for NOTIFY */
-	OUT_TYPE, OUT_CONFIG    /* of failures without a text: message type, entities.config for notices */
+	OUT_TYPE, OUT_CONFIG,   /* of failures without a text: message type, entities.config for notices */
+	OUT_NEXT                /* module of the link behind it in its chain, or NULL */
 };
 extern const char *const replies_store_sql[PASS_WHY];
 

@@ -7,6 +7,7 @@
  *   rules     what acts on chat that is no command here
  *   dispatch  judged events -> one transaction -> commands on their topics -> offsets
  *   replies   responses -> one statement -> outbound, overlay -> offsets
+ *   waiting   commands that do not go with their batch: chains, fair shares
  *   registrar who is there and which commands they offer
  *   partition which partitions are ours, and the proof of it in each batch
  *   limits    rate limits, exact over replicas
@@ -41,6 +42,7 @@ struct router_settings {
 	bool outbound_allow_http;
 	struct str outbound_ports, outbound_allow_cidr;
 	int64_t http_total_ms, http_per_community, http_per_host;
+	int64_t fair_outstanding, fair_backlog, queue_timeout_ms;
 };
 
 struct router {
@@ -55,6 +57,7 @@ struct router {
 	struct notices *notices;
 	struct intake  *intake;
 	struct dispatch *dispatch;
+	struct waiting *waiting;
 	struct replies *replies;
 	struct registrar *registrar;
 	struct sweeper *sweeper;

@@ -13,6 +13,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "service.h"
+#include "waiting.h"
 
 enum { SWEEP_MS = 500, ENSURE_MS = 3600000, SEARCH_TIMEOUT_MS = 60000, DAY_MS = 86400000 };
 enum { SAVE_MS = 10000, COUNT_MS = 30000, BEHIND_MS = 60000 };
@@ -116,7 +117,8 @@ static void count(void *arg)
 /* ---- failing ----------------------------------------------------------------------------- */
 
 enum { C_ID, C_PLATFORM, C_ENTITY, C_SERVER, C_CHANNEL, C_USER, C_REPLY_REF, C_MESSAGE, C_PREFIX, C_COMMAND,
-       C_KEY, C_MODULE, C_CONFIG, C_TYPE, C_TRACE, C_TRIGGER };
+       C_KEY, C_MODULE, C_CONFIG, C_TYPE, C_TRACE, C_TRIGGER,
+       C_COMMUNITY, C_NEXT };
 
 static void notify(struct sweeper *w, const struct db_result *res, int row)
 {
@@ -162,8 +164,10 @@ static void failed(void *arg, const struct db_result *res, const struct err *err
 	w->failing = false;
 	if (err != NULL)
 		log_rarely(10000, L_WARN, NULL, "sweep_failed", "%s", err->text);
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n; i++) {
+		waiting_gave_up(w->r->waiting, db_str(res, i, C_ID), db_int(res, i, C_COMMUNITY), db_str(res, i, C_NEXT));
 		notify(w, res, i);
+	}
 	arena_reset(w->mem);
 	metric_add(&swept, SWEPT_TIMEOUT, (uint64_t)n);
 	if (n > 0)
@@ -195,7 +199,8 @@ static bool fail(struct sweeper *w, const struct db_param *id, const struct db_p
 		"SELECT u.execution_id, n.platform, n.address, n.server_id, n.channel_id, u.user_id, u.reply_ref, "
 		"u.request_payload #>> '{event_data,message_id}', c.prefix, c.command, "
 		"coalesce(n.config->>'bot_account_id', n.channel_id), u.module_name, n.config::text, "
-		"u.request_payload->>'message_type', u.trace_id, u.trigger "
+		"u.request_payload->>'message_type', u.trace_id, u.trigger, "
+		"u.community_id, u.next_module "
 		"FROM u JOIN entities n ON n.entity_id = u.entity_id JOIN commands c ON c.id = u.command_id",
 		DB_ARRAY(id, n), DB_ARRAY(created, n)) == 0;
 }

@@ -204,28 +204,33 @@ static struct child *with_env(struct stack *st, const char *name, const char *co
 	return c;
 }
 
-/* The router always listens: on 8000, if nobody says where. */
-static bool wants_port(const char *binary, const char *const *env)
+static bool gives(const char *const *env, const char *setting)
 {
-	bool given = strcmp(binary, "waddle-router") != 0;
+	size_t name_n = (size_t)(strchr(setting, '=') - setting) + 1;
 
-	for (size_t i = 0; !given && env != NULL && env[i] != NULL; i++)
-		given = strncmp(env[i], "HTTP_LISTEN=", 12) == 0;
-	return !given;
+	for (; env != NULL && *env != NULL; env++)
+		if (strncmp(*env, setting, name_n) == 0)
+			return true;
+	return false;
 }
+
+/* The router always listens: on 8000, if nobody says where.  Modules that a test plays do not always
+ * answer: without a limit on unanswered commands, unless the test is about that. */
+static const char *const router_env[] = { "HTTP_LISTEN=127.0.0.1:{port}", "FAIR_OUTSTANDING=1000000" };
 
 struct child *stack_service(struct stack *st, const char *binary, const char *role, const char *const *env)
 {
-	const char *more[48] = { "HTTP_LISTEN=127.0.0.1:{port}" };
+	const char *more[48] = { NULL };
 	struct child *c;
-	size_t n = 1;
+	size_t n = 0;
 
-	if (wants_port(binary, env)) {
-		for (; env != NULL && env[n - 1] != NULL && n < ARRAY_LEN(more) - 1; n++)
-			more[n] = env[n - 1];
-		env = more;
-	}
-	c = with_env(st, binary, (const char *const[]){ binary, NULL }, role, env);
+	if (strcmp(binary, "waddle-router") == 0)
+		for (size_t i = 0; i < ARRAY_LEN(router_env); i++)
+			if (!gives(env, router_env[i]))
+				more[n++] = router_env[i];
+	for (; env != NULL && *env != NULL && n < ARRAY_LEN(more) - 1; env++)
+		more[n++] = *env;
+	c = with_env(st, binary, (const char *const[]){ binary, NULL }, role, more);
 	child_start(c);
 	return c;
 }

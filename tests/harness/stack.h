@@ -45,7 +45,7 @@ void stack_topic_create(struct stack *st, const char *topic, int partitions) NON
 
 /* A service binary ("waddle-router") with KAFKA_BROKERS, TOPIC_PREFIX, DATABASE_URL and
  * DATABASE_READ_URL of the role, ADMIN_LISTEN (the router: HTTP_LISTEN too) on a free port, SEALING_KEY_FILE, and env (ends with
- * NULL, may be NULL; wins over those).  Started; not waited for. */
+ * NULL, may be NULL; wins over those).  The router's FAIR_OUTSTANDING is without limit.  Started; not waited for. */
 struct child *stack_service(struct stack *st, const char *binary, const char *role,
 			    const char *const *env) RETURNS_NONNULL;
 /* "X-API-Key: wbot_...": a new key of that type, as a header; free(). */

@@ -82,7 +82,8 @@ void suite_open(struct suite *su, const char *name, int channels)
 	free(mod);
 	child_start(su->twitch);
 	su->fake = text_of("http://127.0.0.1:%d", child_port(su->twitch, "HTTP_LISTEN"));
-	su->router = service(su, "waddle-router", "waddle_router", NULL);
+	su->router = service(su, "waddle-router", "waddle_router",
+			     (const char *const[]){ "FAIR_OUTSTANDING=32", NULL });
 	/* What piles up while a process is gone is not "too much at once". */
 	su->memories = service(su, "waddle-memories", "waddle_memories",
 			       (const char *const[]){ "MODULE_WAITING=10000", NULL });
