@@ -430,7 +430,7 @@ static const struct spec specs[LOOKUP_KINDS] = {
 		       "AND b.id <> a.id WHERE a.platform = k.platform AND a.user_id = k.user_id), "
 		       "l.label, l.expires_at "
 		       "FROM unnest($1::text[], $2::text[], $3::text[]) "
-		       "WITH ORDINALITY AS k(community_id, platform, user_id, i) "
+		       "WITH ORDINALITY AS k(platform, user_id, community_id, i) "
 		       "LEFT JOIN community_members m ON m.community_id = k.community_id::integer "
 		       "AND m.platform = k.platform AND m.user_id = k.user_id AND m.left_at IS NULL "
 		       "LEFT JOIN community_labels l ON l.community_id = k.community_id::integer "
@@ -712,6 +712,8 @@ enum drop {
 	DROP_FIELDS,            /* the notice's key is ours, with ':' between the fields */
 	DROP_ADDRESS,           /* an address; of a whole server: everything in it */
 	DROP_SECOND,            /* its second field is our first */
+	DROP_MEMBER,            /* its first field is our last */
+	DROP_ACCOUNT,           /* it is what our keys begin with, ':' between the fields */
 	DROP_COMMAND,           /* the key is ours, and so is all that fires on events */
 	DROP_ALL,
 };
@@ -725,8 +727,9 @@ static const struct { const char *table; enum lookup_kind kind; enum drop drop; 
 	{ "servers", LOOKUP_PLACE, DROP_ALL },
 	{ "communities", LOOKUP_PLACE, DROP_ALL },
 	{ "communities", LOOKUP_CONTEXT, DROP_ALL },
-	{ "community_members", LOOKUP_PERSON, DROP_FIELDS },    /* community:platform:user */
-	{ "community_labels", LOOKUP_PERSON, DROP_FIELDS },
+	{ "community_members", LOOKUP_PERSON, DROP_MEMBER },    /* community:platform:user */
+	{ "community_labels", LOOKUP_PERSON, DROP_MEMBER },
+	{ "identities", LOOKUP_PERSON, DROP_ACCOUNT },          /* platform:user */
 };
 
 static void drop_key(struct lookup *l, enum lookup_kind kind, struct str key)
@@ -751,6 +754,16 @@ static void drop_events(struct lookup *l, enum lookup_kind kind)
 
 		drop_key(l, kind, (struct str){ name, (size_t)n });
 	}
+}
+
+/* community:platform:user -> platform, user, community. */
+static struct str account_key(char *text, size_t room, struct str key)
+{
+	struct str account, community = str_cut(key, ':', &account), user, platform = str_cut(account, ':', &user);
+	int n = snprintf(text, room, STR_FMT US STR_FMT US STR_FMT, STR_ARG(platform), STR_ARG(user),
+	                 STR_ARG(community));
+
+	return (struct str){ text, (size_t)n };
 }
 
 static void drop(struct lookup *l, enum lookup_kind kind, enum drop how, struct str key)
@@ -781,6 +794,20 @@ static void drop(struct lookup *l, enum lookup_kind kind, enum drop how, struct 
 		(void)str_cut(key, ':', &rest);
 		mine.n = rest.n;
 		memcpy(text, rest.p, rest.n);
+		text[mine.n++] = US[0];
+		drop_prefix(l, kind, mine);
+		break;
+	case DROP_MEMBER:
+		mine = account_key(text, sizeof text, key);
+		drop_key(l, kind, mine);
+		break;
+	case DROP_ACCOUNT:
+		for (size_t i = 0; i < key.n; i++)
+			if (text[i] == ':') {
+				text[i] = US[0];
+				break;
+			}
+		mine.n = key.n;
 		text[mine.n++] = US[0];
 		drop_prefix(l, kind, mine);
 		break;

@@ -78,7 +78,7 @@ void lookup_close(struct lookup *l);
  *      place     {address}
  *      routes    {prefix and name, or "@" and the message type for what fires on events}
  *      grants    {entity id, the routes' name, their stamp}: other rows of that name, other grants
- *      person    {community, platform, user}
+ *      person    {platform, user, community}
  *      alias     {community, folded name}
  *      context   {platform, user, address} */
 struct cache_item *lookup_get(struct lookup *l, enum lookup_kind kind, const struct str *fields, size_t n,

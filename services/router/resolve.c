@@ -80,7 +80,7 @@ static bool command_name(const struct parsed *cmd, char room[NAME_MAX_BYTES], st
 static bool person(struct work *w)
 {
 	struct number a;
-	struct str who[3] = { int_text(w->community_id, &a), w->ev.platform, w->ev.user.id };
+	struct str who[3] = { w->ev.platform, w->ev.user.id, int_text(w->community_id, &a) };
 	bool none;
 
 	return look(w, LOOKUP_PERSON, who, 3, &w->person, &none);

@@ -547,8 +547,9 @@ static void who_may_run_what_is_checked_in_order(void **state)
 	check_is(role, "role", "needs", "moderator");
 	check_is(role, "role", "role", "member");
 	refused(account, "auth_required");
-	sql_run(st.sql, "INSERT INTO identities (platform, user_id, person) VALUES ('twitch', '70', 1), "
-	                "('discord', '71', 1)");
+	refused(say((struct said){ .text = "!linked", .user = "70" }), "auth_required");
+	change("identities", "INSERT INTO identities (platform, user_id, person) VALUES ('twitch', '70', 1), "
+	                     "('discord', '71', 1)");
 	runs(say((struct said){ .text = "!linked", .user = "70" }), "command memories !linked []");
 	runs(say((struct said){ .text = "!mods", .roles = "\"owner\"" }), "command memories !mods []");
 
