@@ -121,7 +121,7 @@ start: all                              ## start PostgreSQL, a standby, the brok
 stop:                                   ## stop what `make start` started; data stays in run/
 	tools/dev/stack down --dir $(RUN)
 status:                                 ## what of the stack runs, with pids and ports
-	tools/dev/stack status --dir $(RUN)
+	@tools/dev/stack status --dir $(RUN) || test $$? -eq 3      # 3: nothing runs, which is no mistake
 demo: install                           ## the main job on real input, from nothing to `waddle chat`
 	$(MAKE) -j2 all
 	BROKER=$(BROKER) tools/dev/demo
