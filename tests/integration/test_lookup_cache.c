@@ -225,11 +225,26 @@ static void one_replica_finds_what_the_other_has_read(void **state)
 	wait_for("an answer of Redis", read_from_redis, &before, WAIT_MS);
 }
 
+static void health_is(const char *status, const char *redis)
+{
+	for (int i = 0; i < 2; i++) {
+		struct probe_answer a;
+
+		assert_int_equal(stack_ask(replica[i], "GET", "/router/health", NULL, NULL, &a), 200);
+		if (strstr(a.body, status) == NULL || strstr(a.body, redis) == NULL)
+			fail_msg("not %s and %s: %s", status, redis, a.body);
+		probe_answer_free(&a);
+	}
+}
+
+/* router 24 */
 static void without_redis_everything_works(void **state)
 {
 	(void)state;
+	health_is("\"status\":\"healthy\"", "\"redis\":\"up\"");
 	stack_redis("kill");
 	wait_redis(false);
+	health_is("\"status\":\"degraded\"", "\"redis\":\"down\"");
 	enable(false);
 	wait_ran("both replicas to refuse", 0, AT_ONCE_MS);
 	for (int i = 0; i < 2; i++)
