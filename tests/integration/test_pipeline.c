@@ -293,6 +293,8 @@ static int up(void **state)
 	        "('!', 'elsewhere', 'memories', 'event', '[\"follow\"]', 'member', false, 0, 100), "
 	        "('!', 'nowhere', 'memories', 'command', '[]', 'member', false, 0, 100)) "
 	        "v(prefix, command, module, on_, types, role, auth, rate, priority)");
+	/* Nobody answers here, so a chain would end at its first link. */
+	sql_run(st.sql, "UPDATE commands SET execution_mode = 'parallel'");
 	for (int i = 0; i < 2; i++)
 		sql_run(st.sql,
 		        "INSERT INTO command_permissions (command_id, entity_id) SELECT c.id, e.entity_id "
