@@ -46,7 +46,6 @@ METRIC(unanswered, METRIC_GAUGE, "waddle_router_unanswered", "Executions sent an
 METRIC(repaired, METRIC_COUNTER, "waddle_router_waits_repaired_total",
        "Waiting executions set right: links whose chain was gone, turns that were settled meanwhile.");
 static const char *const whys[] = { "queue_timeout", "unreachable" };
-METRIC_BY(gave_up, METRIC_COUNTER, "waddle_router_gave_up_total", "Executions failed before they were sent.", "reason", whys);
 
 /* Modules are known at run time only; those beyond the table share its last cell. */
 static const char *modules[MODULES] = { "other" };
@@ -57,7 +56,7 @@ static struct metric command_time = {
 	"module", modules, module_cell, 1, { { 0 } },
 };
 struct metric *const waiting_metrics[] = {
-	&executions, &fair_waiting, &fair_wait, &overloaded, &unanswered, &repaired, &gave_up, &command_time, NULL,
+	&executions, &fair_waiting, &fair_wait, &overloaded, &unanswered, &repaired, &command_time, NULL,
 };
 
 static void observe(struct str module, int64_t created_ms)
@@ -191,7 +190,7 @@ static void given_up(struct waiting *w, const struct db_result *res, unsigned wh
 {
 	int n = db_rows(res);
 
-	metric_add(&gave_up, why, (uint64_t)n);
+	sweeper_counted(why == 0 ? SWEPT_QUEUE_TIMEOUT : SWEPT_UNREACHABLE, (uint64_t)n);
 	for (int i = 0; i < n; i++) {
 		if (why == 0)
 			fair_waits(&w->fair, fair_share(&w->fair, db_int(res, i, 1), db_str(res, i, 2)), -1);
@@ -341,6 +340,7 @@ static void claimed(void *arg, const struct db_result *res, const struct err *er
 		got[share]++;
 		(void)!fair_take(&w->fair, w->claim[share], db_str(res, i, ROW_ID).p, db_time(res, i, ROW_CREATED),
 		                 db_int(res, i, ROW_TIMEOUT));
+		sweeper_watch(w->r->sweeper, db_time(res, i, ROW_CREATED), db_int(res, i, ROW_TIMEOUT));
 		metric_observe_us(&fair_wait, 0, (now_ms - db_time(res, i, ROW_QUEUED)) * 1000);
 	}
 	for (size_t i = 0; i < w->n_claim; i++) {
