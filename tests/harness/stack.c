@@ -339,3 +339,31 @@ void stack_wait_replay(struct stack *st, int64_t max_ms)
 	sql_close(primary);
 	sql_close(standby);
 }
+
+size_t stack_mentions(struct stack *st, const char *topic, const char *text)
+{
+	struct probe_topic t;
+	size_t n = 0;
+
+	probe_read(st->kafka, stack_topic(st, topic), &t);
+	for (size_t i = 0; i < t.n; i++)
+		n += t.msgs[i].value != NULL && strstr(t.msgs[i].value, text) != NULL;
+	probe_free(&t);
+	return n;
+}
+
+struct mentioned { struct stack *st; const char *topic, *text; size_t n; };
+
+static bool is_mentioned(void *arg)
+{
+	const struct mentioned *w = arg;
+
+	return stack_mentions(w->st, w->topic, w->text) >= w->n;
+}
+
+void stack_wait_mentions(struct stack *st, const char *topic, const char *text, size_t n, int64_t max_ms)
+{
+	struct mentioned w = { st, topic, text, n };
+
+	wait_for(text, is_mentioned, &w, max_ms);
+}

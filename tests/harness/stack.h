@@ -54,6 +54,9 @@ char *stack_key(struct stack *st, const char *name, const char *type) RETURNS_NO
  * header, or NULL; body: JSON, or NULL. */
 int stack_ask(struct child *service, const char *method, const char *path, const char *key, const char *body,
 	      struct probe_answer *ret);
+/* How often `text` is in the values of a topic; waits until it is at least n times. */
+size_t stack_mentions(struct stack *st, const char *topic, const char *text) NONNULL;
+void stack_wait_mentions(struct stack *st, const char *topic, const char *text, size_t n, int64_t max_ms) NONNULL;
 /* The command line tool: `waddle <words>`; exit status, output in *out (free()) unless NULL. */
 int stack_waddle(struct stack *st, char **out, const char *const *words);
 

@@ -126,42 +126,13 @@ static void chat(const struct run *r, int index, bool final, const char *text)
 	free(more);
 }
 
-/* How often `text` is in the values of a topic. */
-static size_t mentions(const char *topic, const char *text)
-{
-	struct probe_topic t;
-	size_t n = 0;
-
-	probe_read(st.kafka, stack_topic(&st, topic), &t);
-	for (size_t i = 0; i < t.n; i++)
-		n += t.msgs[i].value != NULL && strstr(t.msgs[i].value, text) != NULL;
-	probe_free(&t);
-	return n;
-}
-
-struct wanted { const char *topic, *text; size_t n; };
-
-static bool is_there(void *arg)
-{
-	const struct wanted *w = arg;
-
-	return mentions(w->topic, w->text) >= w->n;
-}
-
-static void wait_mentions(const char *topic, const char *text, size_t n)
-{
-	struct wanted w = { topic, text, n };
-
-	wait_for(text, is_there, &w, WAIT_MS);
-}
-
 /* The one message that has `text` in it: its value, key in *ret_key unless NULL; free() both. */
 static char *message_of(const char *topic, const char *text, char **ret_key)
 {
 	struct probe_topic t;
 	char *value = NULL;
 
-	wait_mentions(topic, text, 1);
+	stack_wait_mentions(&st, topic, text, 1, WAIT_MS);
 	probe_read(st.kafka, stack_topic(&st, topic), &t);
 	for (size_t i = 0; i < t.n; i++) {
 		if (strstr(t.msgs[i].value, text) == NULL)
@@ -197,7 +168,7 @@ static void after_all(void)
 	char *mark = text_of("mark-%d-", n++);
 
 	chat(&r, 0, true, mark);
-	wait_mentions("waddle.outbound.twitch", mark, 1);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", mark, 1, WAIT_MS);
 	free(mark);
 }
 
@@ -396,7 +367,7 @@ static void media_ticker_and_general_become_overlay_items(void **state)
 	free(item);
 	assert_int_equal(stored(&r, "ticker_duration = 10 AND response_index = 1"), 1);
 	assert_int_equal(stored(&r, "content_type = 'announcement' AND duration = 0"), 1);
-	assert_int_equal(mentions("waddle.outbound.discord", r.execution), 0);
+	assert_int_equal(stack_mentions(&st, "waddle.outbound.discord", r.execution), 0);
 }
 
 /* router 45, 86: by the execution, whatever key or topic the module chose. */
@@ -416,8 +387,8 @@ static void a_chat_response_goes_to_its_own_channel_only(void **state)
 	has(out, "\"reply_ref\":\"ref-");
 	has(out, "\"expires_at\":");
 	assert_string_equal(key, "1");
-	assert_int_equal(mentions("waddle.outbound.twitch", "only here"), 0);
-	assert_int_equal(mentions("waddle.overlay", r.execution), 0);
+	assert_int_equal(stack_mentions(&st, "waddle.outbound.twitch", "only here"), 0);
+	assert_int_equal(stack_mentions(&st, "waddle.overlay", r.execution), 0);
 	free(out);
 	free(key);
 	free(wanted);
@@ -435,8 +406,8 @@ static void responses_twice_and_out_of_order_are_kept_once(void **state)
 	chat(&r, 1, true, "the second");
 	id_outbound(str_of(r.execution), 0, 0, first);
 	id_outbound(str_of(r.execution), 1, 0, second);
-	wait_mentions("waddle.outbound.twitch", first, 1);
-	wait_mentions("waddle.outbound.twitch", second, 2);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", first, 1, WAIT_MS);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", second, 2, WAIT_MS);
 	assert_int_equal(stored(&r, "true"), 2);
 	assert_int_equal(stored(&r, "late"), 0);
 	sql_wait_int(st.sql, 1, WAIT_MS,
@@ -452,15 +423,15 @@ static void another_response_under_a_known_index_is_refused(void **state)
 	(void)state;
 	chat(&r, 0, false, "the true one");
 	respond(&q, 0, "ticker", ",\"final\":false,\"ticker_text\":\"true ticker\"");
-	wait_mentions("waddle.outbound.twitch", "the true one", 1);
-	wait_mentions("waddle.overlay", "true ticker", 1);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", "the true one", 1, WAIT_MS);
+	stack_wait_mentions(&st, "waddle.overlay", "true ticker", 1, WAIT_MS);
 	chat(&r, 0, false, "the false one");
 	respond(&q, 0, "ticker", ",\"final\":false,\"ticker_text\":\"false ticker\"");
-	wait_mentions("waddle.dlq", "the false one", 1);
-	wait_mentions("waddle.dlq", "false ticker", 1);
+	stack_wait_mentions(&st, "waddle.dlq", "the false one", 1, WAIT_MS);
+	stack_wait_mentions(&st, "waddle.dlq", "false ticker", 1, WAIT_MS);
 	after_all();
-	assert_int_equal(mentions("waddle.outbound.twitch", "the false one"), 0);
-	assert_int_equal(mentions("waddle.overlay", "false ticker"), 0);
+	assert_int_equal(stack_mentions(&st, "waddle.outbound.twitch", "the false one"), 0);
+	assert_int_equal(stack_mentions(&st, "waddle.overlay", "false ticker"), 0);
 	assert_int_equal(stored(&r, "chat_message = 'the true one'"), 1);
 	assert_int_equal(stored(&r, "true"), 1);
 }
@@ -482,7 +453,7 @@ static void twelve_hundred_characters_are_three_messages_in_order(void **state)
 	c = text_of(STR_FMT, STR_ARG(text));
 	chat(&r, 0, true, c);
 	chat(&d, 0, true, c);
-	wait_mentions("waddle.outbound.twitch", "w\xC3\xBC" "0132", 1);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", "w\xC3\xBC" "0132", 1, WAIT_MS);
 	probe_read(st.kafka, stack_topic(&st, "waddle.outbound.twitch"), &t);
 	for (size_t i = 0; i < t.n; i++) {
 		char id[ID_TEXT];
@@ -545,7 +516,7 @@ static void a_form_is_a_structure_where_there_are_forms_and_a_line_elsewhere(voi
 	         "Answer: https://example.org/order\"");
 	has(out, "\"kind\":\"chat\"");
 	free(out);
-	assert_int_equal(mentions("waddle.overlay", d.session) + mentions("waddle.overlay", t.session), 0);
+	assert_int_equal(stack_mentions(&st, "waddle.overlay", d.session) + stack_mentions(&st, "waddle.overlay", t.session), 0);
 	assert_int_equal(stored(&d, "form_submit_method = 'POST' AND jsonb_array_length(form_fields) = 3"), 1);
 	free(custom);
 }
@@ -567,8 +538,8 @@ static void what_is_private_is_shown_to_nobody_else(void **state)
 	sql_wait_int(st.sql, 3, WAIT_MS, "SELECT count(*) FROM module_responses WHERE execution_id = '%s' AND private",
 	             r.execution);
 	after_all();
-	assert_int_equal(mentions("waddle.overlay", "psst"), 0);
-	assert_int_equal(mentions("waddle.outbound.twitch", "psst"), 0);
+	assert_int_equal(stack_mentions(&st, "waddle.overlay", "psst"), 0);
+	assert_int_equal(stack_mentions(&st, "waddle.outbound.twitch", "psst"), 0);
 }
 
 /* section 15 */
@@ -583,7 +554,7 @@ static void a_platform_without_a_collector_is_stored_only(void **state)
 	             r.execution);
 	assert_int_equal(stored(&r, "chat_message = 'into the void'"), 1);
 	for (size_t i = 8; i < ARRAY_LEN(topics); i++)
-		assert_int_equal(mentions(topics[i], "into the void"), 0);
+		assert_int_equal(stack_mentions(&st, topics[i], "into the void"), 0);
 }
 
 /* router 71 */
@@ -596,7 +567,7 @@ static void a_response_after_the_time_out_is_late_and_delivered(void **state)
 	             "SELECT count(*) FROM command_executions WHERE execution_id = '%s' AND response_status = 504",
 	             r.execution);
 	chat(&r, 0, true, "late but here");
-	wait_mentions("waddle.outbound.twitch", "late but here", 1);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", "late but here", 1, WAIT_MS);
 	assert_int_equal(stored(&r, "late"), 1);
 	assert_int_equal(sql_int(st.sql,
 	                         "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
@@ -625,16 +596,16 @@ static void a_session_is_renewed_once_a_minute(void **state)
 	/* used just now: not written again */
 	sql_run(st.sql, "UPDATE sessions SET last_activity = now() - interval '50 s' WHERE session_id = '%s'", old.session);
 	chat(&old, 0, false, "soon after");
-	wait_mentions("waddle.outbound.twitch", "soon after", 1);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", "soon after", 1, WAIT_MS);
 	assert_true(session_age_s(&old) >= 50);
 	sql_run(st.sql, "UPDATE sessions SET last_activity = now() - interval '500 s' WHERE session_id = '%s'", old.session);
 	chat(&old, 1, false, "much later");
-	wait_mentions("waddle.outbound.twitch", "much later", 1);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", "much later", 1, WAIT_MS);
 	assert_true(session_age_s(&old) < 50);
 	sql_run(st.sql, "UPDATE sessions SET last_activity = now() - interval '601 s' WHERE session_id = '%s'", old.session);
 	chat(&old, 2, true, "too late");
-	wait_mentions("waddle.dlq", "too late", 1);
-	assert_int_equal(mentions("waddle.outbound.twitch", "too late"), 0);
+	stack_wait_mentions(&st, "waddle.dlq", "too late", 1, WAIT_MS);
+	assert_int_equal(stack_mentions(&st, "waddle.outbound.twitch", "too late"), 0);
 }
 
 /* router 42, the Kafka side */
@@ -659,23 +630,23 @@ static void sessions_and_forms_that_are_not_right_are_dead_letters(void **state)
 	(void)state;
 	send_response(&r, body);
 	free(body);
-	wait_mentions("waddle.dlq", "stolen", 1);
+	stack_wait_mentions(&st, "waddle.dlq", "stolen", 1, WAIT_MS);
 	body = response(&r, "11111111-1111-5111-8111-111111111111", 0, "chat", ",\"final\":true,\"chat_message\":\"made up\"");
 	send_response(&r, body);
 	free(body);
-	wait_mentions("waddle.dlq", "made up", 1);
+	stack_wait_mentions(&st, "waddle.dlq", "made up", 1, WAIT_MS);
 	/* another session of the same place is as good */
 	body = response(&r, same_place.session, 0, "chat", ",\"final\":false,\"chat_message\":\"of our own\"");
 	send_response(&r, body);
 	free(body);
-	wait_mentions("waddle.outbound.twitch", "of our own", 1);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", "of our own", 1, WAIT_MS);
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		respond(&r, 1, bad[i].action, bad[i].more);
-		wait_mentions("waddle.dlq", words[i], 1);
+		stack_wait_mentions(&st, "waddle.dlq", words[i], 1, WAIT_MS);
 	}
 	after_all();
 	assert_int_equal(stored(&r, "true"), 1);
-	assert_int_equal(mentions("waddle.outbound.twitch", "stolen"), 0);
+	assert_int_equal(stack_mentions(&st, "waddle.outbound.twitch", "stolen"), 0);
 }
 
 /* What a collector says of message `part` of response `index`: status and what follows it. */
@@ -733,7 +704,7 @@ static void what_a_collector_reports_is_kept_with_the_response(void **state)
 	text = text_of("{\"message_id\":\"%s\",\"status\":\"lost\"}", r.execution);
 	probe_send(st.kafka, stack_topic(&st, "waddle.responses.collector-twitch"), -1, "k", text, strlen(text),
 	           (const char *const[]){ "ce_type: waddle.delivery.v1", "ce_specversion: 1.0", NULL });
-	wait_mentions("waddle.dlq", text, 1);
+	stack_wait_mentions(&st, "waddle.dlq", text, 1, WAIT_MS);
 	free(text);
 	free(sent);
 	free(refused);
@@ -779,7 +750,7 @@ static void a_submitted_form_reaches_its_module(void **state)
 
 	(void)state;
 	respond(&r, 3, "form", ",\"final\":true,\"private\":true," FIELDS);
-	wait_mentions("waddle.outbound.discord", r.execution, 1);
+	stack_wait_mentions(&st, "waddle.outbound.discord", r.execution, 1, WAIT_MS);
 	submit(DISCORD, &r, 3, "7", "{\"size\":\"\",\"why\":\"no size\"}", id);
 	wait_verdict(id, "answered");
 	command = message_of("waddle.outbound.discord", "Please fill in: Size.", NULL);
@@ -792,7 +763,7 @@ static void a_submitted_form_reaches_its_module(void **state)
 	wait_verdict(id, "unknown_command");
 	submit(DISCORD, &r, 4, "7", "{\"size\":\"S\",\"why\":\"no such form\"}", id);
 	wait_verdict(id, "unknown_command");
-	assert_int_equal(mentions("waddle.commands.echo", "\"form_submit\""), 0);
+	assert_int_equal(stack_mentions(&st, "waddle.commands.echo", "\"form_submit\""), 0);
 	submit(DISCORD, &r, 3, "7", "{\"size\":\"M\",\"why\":\"it is whole\"}", id);
 	command = message_of("waddle.commands.echo", "it is whole", NULL);
 	wanted = text_of("\"event_id\":\"%s\"", id);
@@ -815,7 +786,7 @@ static void a_submitted_form_reaches_its_url_and_the_answer_its_channel(void **s
 	more = text_of(",\"final\":true," FIELDS ",\"form_submit_url\":\"http://127.0.0.1:%d/take\","
 	               "\"form_callback_url\":\"http://127.0.0.1:%d/back\"", form_server.port, form_server.port);
 	respond(&r, 0, "form", more);
-	wait_mentions("waddle.outbound.discord", r.execution, 1);
+	stack_wait_mentions(&st, "waddle.outbound.discord", r.execution, 1, WAIT_MS);
 	submit(DISCORD, &r, 0, "8", "{\"size\":\"M\"}", id);
 	wait_verdict(id, "answered");
 	wait_for("form and callback", forms_came, &two, WAIT_MS);
@@ -878,7 +849,7 @@ static void a_posted_response_is_stored_and_sent_once(void **state)
 
 	(void)state;
 	assert_int_equal(post(body, &answer), 201);
-	assert_int_equal(mentions("waddle.outbound.twitch", "by post"), 1);     /* answered when it is out */
+	assert_int_equal(stack_mentions(&st, "waddle.outbound.twitch", "by post"), 1);     /* answered when it is out */
 	assert_int_equal(stored(&r, "chat_message = 'by post' AND NOT final"), 1);
 	assert_int_equal(post(body, &again), 200);
 	assert_int_equal(id_in(answer), id_in(again));
@@ -970,7 +941,7 @@ static void a_reader_waits_for_the_final_response(void **state)
 
 	(void)state;
 	chat(&r, 0, false, "not yet");
-	wait_mentions("waddle.outbound.twitch", "not yet", 1);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", "not yet", 1, WAIT_MS);
 	assert_int_equal(stack_ask(other_router, "GET", now, admin, NULL, &a), 200);
 	has(a.body, "\"status\":\"pending\"");
 	probe_answer_free(&a);
@@ -1055,7 +1026,7 @@ static void a_position_reaches_the_commands_of_all_replicas(void **state)
 	wait_for("both replicas have partitions", both_have_partitions, (void *)(uintptr_t)both, WAIT_MS);
 	probe_send(st.kafka, stack_topic(&st, "waddle.responses.echo"), -1, "twitch:1001", body, strlen(body), headers);
 	free(body);
-	wait_mentions("waddle.outbound.twitch", "I wrote", 1);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", "I wrote", 1, WAIT_MS);
 	for (size_t i = 0; i < ARRAY_LEN(channels); i++) {
 		char *address = text_of("twitch:%s", channels[i]);
 
@@ -1067,7 +1038,7 @@ static void a_position_reaches_the_commands_of_all_replicas(void **state)
 			                "FROM commands c, entities e WHERE e.address = '%s'", address);
 		}
 		r = run_at(&(struct place){ "twitch", NULL, channels[i], address }, "echo", 0);
-		wait_mentions("waddle.commands.echo", r.execution, 1);
+		stack_wait_mentions(&st, "waddle.commands.echo", r.execution, 1, WAIT_MS);
 		probe_read(st.kafka, stack_topic(&st, "waddle.commands.echo"), &t);
 		for (size_t m = 0; m < t.n; m++) {
 			const char *lsn = probe_header(&t.msgs[m], "waddle-lsn");

@@ -93,35 +93,6 @@ static void respond_as(const char *module, const char *execution_id, int index, 
 	free(body);
 }
 
-/* How often `text` is in the values of a topic. */
-static size_t mentions(const char *topic, const char *text)
-{
-	struct probe_topic t;
-	size_t n = 0;
-
-	probe_read(st.kafka, stack_topic(&st, topic), &t);
-	for (size_t i = 0; i < t.n; i++)
-		n += t.msgs[i].value != NULL && strstr(t.msgs[i].value, text) != NULL;
-	probe_free(&t);
-	return n;
-}
-
-struct wanted { const char *topic, *text; size_t n; };
-
-static bool is_there(void *arg)
-{
-	const struct wanted *w = arg;
-
-	return mentions(w->topic, w->text) >= w->n;
-}
-
-static void wait_mentions(const char *topic, const char *text, size_t n)
-{
-	struct wanted w = { topic, text, n };
-
-	wait_for(text, is_there, &w, WAIT_MS);
-}
-
 static char *execution_of(const char *event_id)
 {
 	sql_wait_at_least(st.sql, 1, WAIT_MS, "SELECT count(*) FROM command_executions WHERE event_id = '%s'",
@@ -253,7 +224,7 @@ static void a_command_goes_all_the_way(void **state)
 	id_execution(str_of(id), sql_int(st.sql, "SELECT id FROM commands WHERE command = 'echo'"), 0,
 	             expected);
 	assert_string_equal(execution, expected);
-	wait_mentions("waddle.commands.echo", execution, 1);
+	stack_wait_mentions(&st, "waddle.commands.echo", execution, 1, WAIT_MS);
 
 	probe_read(st.kafka, stack_topic(&st, "waddle.commands.echo"), &t);
 	for (size_t i = 0; i < t.n; i++)
@@ -295,7 +266,7 @@ static void a_command_goes_all_the_way(void **state)
 	                         "SELECT p.usage_count FROM command_permissions p JOIN commands c "
 	                         "ON c.id = p.command_id WHERE c.command = 'echo' AND last_used IS NOT NULL"),
 	                 1);
-	wait_mentions("waddle.outbound.twitch", "so be it", 1);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", "so be it", 1, WAIT_MS);
 	probe_read(st.kafka, stack_topic(&st, "waddle.outbound.twitch"), &t);
 	id_outbound(str_of(execution), 0, 0, message);
 	text = text_of("\"message_id\":\"%s\"", message);
@@ -322,7 +293,7 @@ static void an_event_delivered_five_times_runs_once(void **state)
 	for (int i = 0; i < 5; i++)
 		send_event((struct event){ .id = id, .text = "!echo five", .received_ms = at });
 	execution = execution_of(id);
-	wait_mentions("waddle.commands.echo", execution, 5);       /* the module's inbox tells them apart */
+	stack_wait_mentions(&st, "waddle.commands.echo", execution, 5, WAIT_MS);       /* the module's inbox tells them apart */
 	assert_int_equal(sql_int(st.sql, "SELECT count(*) FROM command_executions WHERE event_id = '%s'", id),
 	                 1);
 	assert_int_equal(sql_int(st.sql, "SELECT p.usage_count FROM command_permissions p JOIN commands c "
@@ -446,7 +417,7 @@ static void poison_goes_to_the_dead_letters_and_the_partition_goes_on(void **sta
 	           headers);
 	send_event((struct event){ .id = after, .text = "!echo after" });
 	execution = execution_of(after);
-	wait_mentions("waddle.dlq", "{\"event_id\":", 1);
+	stack_wait_mentions(&st, "waddle.dlq", "{\"event_id\":", 1, WAIT_MS);
 	probe_read(st.kafka, stack_topic(&st, "waddle.dlq"), &t);
 	for (size_t i = 0; i < t.n; i++)
 		if (t.msgs[i].value_n == 12)
@@ -468,17 +439,17 @@ static void answers_to_nothing_and_of_others_are_refused(void **state)
 
 	(void)state;
 	respond_as("echo", "11111111-1111-5111-8111-111111111111", 0, true, true, "to nobody");
-	wait_mentions("waddle.dlq", "to nobody", 1);
+	stack_wait_mentions(&st, "waddle.dlq", "to nobody", 1, WAIT_MS);
 	send_event((struct event){ .id = id, .text = "!echo theft" });
 	execution = execution_of(id);
 	respond_as("other", execution, 0, true, true, "not mine");
-	wait_mentions("waddle.dlq", "not mine", 1);
+	stack_wait_mentions(&st, "waddle.dlq", "not mine", 1, WAIT_MS);
 	assert_int_equal(sql_int(st.sql,
 	                         "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
 	                         "AND status = 'pending'",
 	                         execution),
 	                 1);
-	assert_int_equal(mentions("waddle.outbound.twitch", "not mine"), 0);
+	assert_int_equal(stack_mentions(&st, "waddle.outbound.twitch", "not mine"), 0);
 	free(execution);
 }
 
@@ -495,9 +466,9 @@ static void silence_is_a_time_out_and_a_late_answer_is_delivered(void **state)
 	             "SELECT count(*) FROM command_executions WHERE execution_id = '%s' "
 	             "AND status = 'failed' AND response_status = 504 AND error_message = 'timeout'",
 	             execution);
-	wait_mentions("waddle.outbound.twitch", "!slow did not answer in time.", 1);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", "!slow did not answer in time.", 1, WAIT_MS);
 	respond_as("echo", execution, 0, true, true, "better late");
-	wait_mentions("waddle.outbound.twitch", "better late", 1);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", "better late", 1, WAIT_MS);
 	assert_int_equal(sql_int(st.sql,
 	                         "SELECT count(*) FROM module_responses WHERE execution_id = '%s' AND late",
 	                         execution),
@@ -524,8 +495,8 @@ static void several_answers_are_kept_once_each(void **state)
 	respond_as("echo", execution, 1, true, true, "part two");
 	id_outbound(str_of(execution), 0, 0, first);
 	id_outbound(str_of(execution), 1, 0, second);
-	wait_mentions("waddle.outbound.twitch", first, 1);
-	wait_mentions("waddle.outbound.twitch", second, 2);     /* the same id: the collector sends it once */
+	stack_wait_mentions(&st, "waddle.outbound.twitch", first, 1, WAIT_MS);
+	stack_wait_mentions(&st, "waddle.outbound.twitch", second, 2, WAIT_MS);     /* the same id: the collector sends it once */
 	assert_int_equal(
 		sql_int(st.sql, "SELECT count(*) FROM module_responses WHERE execution_id = '%s'", execution),
 		2);
